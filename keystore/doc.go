@@ -1,0 +1,21 @@
+// Package keystore keeps the state of a BackupKey server: the ServerWrap and
+// ClientWrap keys with their two current identifiers ([MS-BKRP] 3.1.1), under
+// the names and in the formats that the LSA secrets of a domain have
+// (3.1.4.1.1, 3.1.4.1.3), and the accounts of a server that stands alone.
+//
+// A [Store] stands on two seams. A [Backend] keeps named octets behind
+// compare-and-swap: [NewMemory] for tests, package boltstore for one machine.
+// A [Sealer] holds the key-encryption key: [KeyFile] or [Passphrase]. The
+// Sealer seals a data key, which seals every value with XChaCha20-Poly1305;
+// the store's identity and the value's name are bound as associated data, so
+// that a value does not open under another name or in another store.
+//
+// Keys leave the package as operations ([ClientWrapKey], [ServerWrapKey]).
+// The store creates a key only where the current one is definitely absent or
+// malformed, writes the key before the pointer to it, answers after both are
+// durable, and never deletes or replaces a key.
+//
+// Not here: authorisation (package bkrpserver decides who may use a key), and
+// protection from somebody who can put an older copy of the whole backend in
+// place of the present one.
+package keystore
