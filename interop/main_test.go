@@ -28,6 +28,9 @@ func TestMain(m *testing.M) {
 			code = 1
 		}
 	}
+	if binaries.dir != "" {
+		os.RemoveAll(binaries.dir)
+	}
 	os.Exit(code)
 }
 

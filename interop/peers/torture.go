@@ -34,13 +34,15 @@ type Result struct {
 // "ncacn_np:127.0.0.1[seal]", with further options of smbtorture. It returns
 // the cases' results by name and everything that was printed.
 func (c *Client) Torture(ctx context.Context, binding string, who Credentials, options ...string) (map[string]Result, string, error) {
-	args := []string{"smbtorture", "-s", c.Conf(), "--basedir=" + c.dir + "/torture", binding,
+	// What a failed check printed goes to standard error, and belongs to the
+	// case that standard output names around it.
+	args := []string{"bash", "-c", `exec "$@" 2>&1`, "torture", "smbtorture", "-s", c.Conf(), "--basedir=" + c.dir + "/torture", binding,
 		"rpc.backupkey", "-U", who.account()}
 	out, err := c.Exec(ctx, append(args, options...)...)
 	if err != nil {
 		return nil, out.String(), err
 	}
-	results, err := parseTorture(out.Stdout + out.Stderr)
+	results, err := parseTorture(out.Stdout)
 	if err != nil {
 		return nil, out.String(), fmt.Errorf("%w\n%s", err, out)
 	}
