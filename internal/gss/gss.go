@@ -141,3 +141,14 @@ type Context interface {
 	// Verify checks sig over msg.
 	Verify(msg, sig []byte) error
 }
+
+// WholePDU is a Context whose signatures in RPC cover the whole PDU up to the
+// signature even where header signing was not negotiated and [MS-RPCE]
+// 2.2.2.11 would have it cover the stub alone: NTLM with extended session
+// security signs every buffer ([MS-NLMP] 3.4.6.1, 3.4.9.1). impacket is a
+// client that relies on it.
+type WholePDU interface {
+	Context
+	// SignsWholePDU is always true.
+	SignsWholePDU() bool
+}
