@@ -1,0 +1,224 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/seed05845750/bkrp/dtyp"
+)
+
+// config is the configuration of the daemon. The tags are its manual: toml is
+// the key, doc the line that stands above it in the file which "bkrpd init"
+// writes, oneof the values this build takes, separated by "|". As in the file,
+// the keys of a table stand before its sub-tables.
+//
+// A value comes from the command line, else from the environment
+// (BKRPD_SMB_ENCRYPTION for smb.encryption), else from the file, else from
+// [defaultConfig]. Relative paths are relative to the file's directory.
+type config struct {
+	Listen           []string `toml:"listen" doc:"Addresses to serve SMB on, host:port."`
+	Pipes            []string `toml:"pipes" oneof:"protected_storage|ntsvcs" doc:"Named pipes that answer BackuprKey; the second only for clients of Windows 2000."`
+	ErrorCodes       string   `toml:"error_codes" oneof:"spec|windows" doc:"Status for an unknown key: that of the specification (0x2) or that of Windows servers (0xD)."`
+	ServerWrapSrvKey string   `toml:"serverwrap_srvkey" oneof:"full|leading64" doc:"How much of a server key wraps new secrets: all 256 bytes, as Windows does, or the leading 64 of the 2014 text."`
+	MaxInput         size     `toml:"max_input" doc:"Largest input of one call; a longer one is refused before it is held."`
+	Control          string   `toml:"control" doc:"Unix socket for the admin commands, made with mode 0600."`
+	ShutdownGrace    duration `toml:"shutdown_grace" doc:"How long calls in flight may take to end at shutdown."`
+
+	Log    logConfig    `toml:"log"`
+	Domain domainConfig `toml:"domain"`
+	Store  storeConfig  `toml:"store"`
+	Seal   sealConfig   `toml:"seal"`
+	Auth   authConfig   `toml:"auth"`
+	LSA    lsaConfig    `toml:"lsa"`
+	SMB    smbConfig    `toml:"smb"`
+}
+
+// logConfig is [log]: what goes to standard error.
+type logConfig struct {
+	Level  string `toml:"level" oneof:"debug|info|warn|error" doc:"Least level that is logged; audit events are info."`
+	Format string `toml:"format" oneof:"text|json" doc:"Form of a log line."`
+}
+
+// domainConfig is [domain]: who the server says it is.
+type domainConfig struct {
+	Name    string   `toml:"name" doc:"DNS name of the domain."`
+	NetBIOS string   `toml:"netbios" doc:"NetBIOS name of the domain, at most 15 characters."`
+	SID     dtyp.SID `toml:"sid" doc:"SID of the domain; changing it orphans every wrapped secret."`
+}
+
+// storeConfig is [store]: where the keys are.
+type storeConfig struct {
+	Backend string     `toml:"backend" oneof:"bolt" doc:"Kind of key store."`
+	Bolt    boltConfig `toml:"bolt"`
+}
+
+// boltConfig is [store.bolt].
+type boltConfig struct {
+	Path string `toml:"path" doc:"File of the key store, sealed, mode 0600."`
+}
+
+// sealConfig is [seal]: what seals the store.
+type sealConfig struct {
+	KEK kekURI `toml:"kek" doc:"Key-encryption key: file:PATH (mode 0600) or passphrase-file:PATH."`
+}
+
+// authConfig is [auth]: who may log on, and how.
+type authConfig struct {
+	NTLM   string `toml:"ntlm" oneof:"local" doc:"Who checks NTLM logons: the local accounts of bkrpd user."`
+	Keytab string `toml:"keytab" doc:"Kerberos keytab; to be left empty, this build has no Kerberos."`
+}
+
+// lsaConfig is [lsa]: the LSA calls beside BackuprKey.
+type lsaConfig struct {
+	Administrators []dtyp.SID `toml:"administrators" doc:"SIDs that may read the domain's keys as LSA secrets; normally none."`
+}
+
+// smbConfig is [smb]: the transport and its limits.
+type smbConfig struct {
+	Encryption               string   `toml:"encryption" oneof:"offer|require" doc:"Whether SMB encryption is offered or demanded; calls are sealed by RPC in either case."`
+	MinDialect               string   `toml:"min_dialect" oneof:"2.0.2|2.1|3.0|3.0.2|3.1.1" doc:"Oldest dialect spoken."`
+	MaxDialect               string   `toml:"max_dialect" oneof:"2.0.2|2.1|3.0|3.0.2|3.1.1" doc:"Newest dialect spoken."`
+	MaxConnections           int      `toml:"max_connections" doc:"Most connections at one time; further ones are closed at once."`
+	MaxConnectionsPerAddress int      `toml:"max_connections_per_address" doc:"The same from one client address."`
+	AuthenticationTimeout    duration `toml:"authentication_timeout" doc:"How long a client may take to log on."`
+	MaxUnauthenticatedBytes  size     `toml:"max_unauthenticated_bytes" doc:"Most a client may send before it has logged on."`
+	MaxSessions              int      `toml:"max_sessions" doc:"Most sessions of one connection."`
+	MaxOpens                 int      `toml:"max_opens" doc:"Most open pipes of one connection."`
+	MaxOutstanding           int      `toml:"max_outstanding" doc:"Most unanswered requests of one connection."`
+	IdleTimeout              duration `toml:"idle_timeout" doc:"A connection that sends nothing for so long is closed; 0s is never."`
+	WriteTimeout             duration `toml:"write_timeout" doc:"How long a client may take to send the rest of a message or to read an answer."`
+}
+
+// defaultConfig is what a key is when nothing sets it. The domain has no
+// default.
+func defaultConfig() config {
+	return config{
+		Listen:           []string{"127.0.0.1:4445"},
+		Pipes:            []string{"protected_storage"},
+		ErrorCodes:       "spec",
+		ServerWrapSrvKey: "full",
+		MaxInput:         4 << 20,
+		Control:          "bkrpd.sock",
+		ShutdownGrace:    duration(10 * time.Second),
+		Log:              logConfig{Level: "info", Format: "text"},
+		Store:            storeConfig{Backend: "bolt", Bolt: boltConfig{Path: "bkrpd.db"}},
+		Seal:             sealConfig{KEK: kekURI{Scheme: kekFile, Path: "kek.bin"}},
+		Auth:             authConfig{NTLM: "local"},
+		LSA:              lsaConfig{Administrators: []dtyp.SID{}},
+		SMB: smbConfig{
+			Encryption:               "offer",
+			MinDialect:               "2.0.2",
+			MaxDialect:               "3.1.1",
+			MaxConnections:           4096,
+			MaxConnectionsPerAddress: 1024,
+			AuthenticationTimeout:    duration(15 * time.Second),
+			MaxUnauthenticatedBytes:  256 << 10,
+			MaxSessions:              8,
+			MaxOpens:                 64,
+			MaxOutstanding:           128,
+			IdleTimeout:              duration(15 * time.Minute),
+			WriteTimeout:             duration(30 * time.Second),
+		},
+	}
+}
+
+// fault is what is wrong with the value of one key.
+type fault struct {
+	key string
+	err error
+}
+
+// check says what is wrong with c beyond the form of each single value, which
+// its reading has checked.
+func (c *config) check() []fault {
+	var faults []fault
+	need := func(ok bool, key, format string, args ...any) {
+		if !ok {
+			faults = append(faults, fault{key, fmt.Errorf(format, args...)})
+		}
+	}
+	need(len(c.Listen) > 0, "listen", "must name at least one address")
+	for _, addr := range c.Listen {
+		need(checkAddress(addr) == nil, "listen", "%q: %w", addr, checkAddress(addr))
+	}
+	need(len(c.Pipes) > 0, "pipes", "must name at least one pipe")
+	need(c.MaxInput >= 1<<10 && c.MaxInput <= 64<<20, "max_input", "must be between 1KiB and 64MiB")
+	need(c.Control != "", "control", "must be a path")
+	need(c.ShutdownGrace >= 0, "shutdown_grace", "must not be negative")
+	need(isDomainName(c.Domain.Name), "domain.name", "must be a DNS name such as corp.example")
+	need(isNetBIOSName(c.Domain.NetBIOS), "domain.netbios", `must be 1 to 15 characters, none of them one of . \ / : * ? " < > |`)
+	need(!c.Domain.SID.IsZero(), "domain.sid", "must be the SID that bkrpd init gave the domain")
+	need(c.Store.Bolt.Path != "", "store.bolt.path", "must be a path")
+	need(c.Seal.KEK.Path != "", "seal.kek", "must be file:PATH or passphrase-file:PATH")
+	need(c.Auth.Keytab == "", "auth.keytab", "Kerberos is not supported by this build; leave it empty")
+	c.SMB.check(need)
+	return faults
+}
+
+func (c *smbConfig) check(need func(ok bool, key, format string, args ...any)) {
+	for _, limit := range []struct {
+		key   string
+		value int
+		most  int
+	}{
+		{"smb.max_connections", c.MaxConnections, 1 << 20},
+		{"smb.max_connections_per_address", c.MaxConnectionsPerAddress, 1 << 20},
+		{"smb.max_sessions", c.MaxSessions, 1 << 10},
+		{"smb.max_opens", c.MaxOpens, 1 << 12},
+		{"smb.max_outstanding", c.MaxOutstanding, 1 << 12},
+	} {
+		need(limit.value >= 1 && limit.value <= limit.most, limit.key, "must be between 1 and %d", limit.most)
+	}
+	need(c.MaxUnauthenticatedBytes >= 16<<10 && c.MaxUnauthenticatedBytes <= 16<<20,
+		"smb.max_unauthenticated_bytes", "must be between 16KiB and 16MiB")
+	need(c.AuthenticationTimeout > 0, "smb.authentication_timeout", "must be more than 0s")
+	need(c.WriteTimeout > 0, "smb.write_timeout", "must be more than 0s")
+	need(c.IdleTimeout >= 0, "smb.idle_timeout", "must not be negative")
+	// In the order of their age the dialects' names sort as text.
+	need(c.MinDialect <= c.MaxDialect, "smb.min_dialect", "must not be newer than smb.max_dialect, %s", c.MaxDialect)
+	need(c.Encryption != "require" || c.MaxDialect >= "3.0", "smb.encryption",
+		"cannot be required when smb.max_dialect is %s, which has none", c.MaxDialect)
+}
+
+func checkAddress(addr string) error {
+	if strings.HasPrefix(addr, "samba:") {
+		return errors.New("serving behind smbd is not supported by this build; give host:port")
+	}
+	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
+		return errors.New("must be host:port, such as 127.0.0.1:4445 or [::]:445")
+	}
+	return nil
+}
+
+func isDomainName(s string) bool {
+	if s == "" || len(s) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		odd := strings.ContainsFunc(label, func(r rune) bool {
+			return !(r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z')
+		})
+		if odd || label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+	}
+	return true
+}
+
+func isNetBIOSName(s string) bool {
+	return len(s) >= 1 && len(s) <= 15 && !strings.ContainsAny(s, `.\/:*?"<>|`) &&
+		!strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+}
+
+// resolve makes the paths independent of the working directory.
+func (c *config) resolve(dir string) {
+	for _, path := range []*string{&c.Control, &c.Store.Bolt.Path, &c.Seal.KEK.Path, &c.Auth.Keytab} {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(dir, *path)
+		}
+	}
+}

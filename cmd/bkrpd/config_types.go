@@ -1,0 +1,119 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// size is a number of octets; as text with a binary unit, such as 4MiB.
+type size int64
+
+var sizeUnits = []struct {
+	suffix string
+	octets size
+}{
+	{"GiB", 1 << 30},
+	{"MiB", 1 << 20},
+	{"KiB", 1 << 10},
+	{"B", 1},
+}
+
+// String gives the largest unit that leaves no fraction.
+func (s size) String() string {
+	for _, u := range sizeUnits {
+		if s%u.octets == 0 && (s != 0 || u.octets == 1) {
+			return strconv.FormatInt(int64(s/u.octets), 10) + u.suffix
+		}
+	}
+	return strconv.FormatInt(int64(s), 10) + "B"
+}
+
+// MarshalText gives String.
+func (s size) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads digits and a unit.
+func (s *size) UnmarshalText(text []byte) error {
+	for _, u := range sizeUnits {
+		digits, ok := strings.CutSuffix(string(text), u.suffix)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseUint(digits, 10, 63)
+		if err != nil || size(n) > math.MaxInt64/u.octets {
+			break
+		}
+		*s = size(n) * u.octets
+		return nil
+	}
+	return fmt.Errorf("%q is not a size such as 64KiB or 4MiB", text)
+}
+
+// duration is a time.Duration; as text such as 90s or 1h30m.
+type duration time.Duration
+
+// String writes whole minutes and hours without the zeros of time.Duration.
+func (d duration) String() string {
+	s := time.Duration(d).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// MarshalText gives String.
+func (d duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads what time.ParseDuration reads.
+func (d *duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is not a duration such as 15s or 10m", text)
+	}
+	*d = duration(v)
+	return nil
+}
+
+// The kinds of key-encryption keys this build has.
+const (
+	kekFile           = "file"
+	kekPassphraseFile = "passphrase-file"
+)
+
+// kekURI says where the key-encryption key is.
+type kekURI struct {
+	// Scheme is kekFile for 32 random octets or kekPassphraseFile for a
+	// passphrase from which the key is derived.
+	Scheme string
+	// Path is the file.
+	Path string
+}
+
+// String gives SCHEME:PATH.
+func (k kekURI) String() string {
+	if k == (kekURI{}) {
+		return ""
+	}
+	return k.Scheme + ":" + k.Path
+}
+
+// MarshalText gives String.
+func (k kekURI) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText reads what String writes.
+func (k *kekURI) UnmarshalText(text []byte) error {
+	scheme, path, ok := strings.Cut(string(text), ":")
+	switch {
+	case !ok || path == "":
+		return fmt.Errorf("%q is neither file:PATH nor passphrase-file:PATH", text)
+	case scheme != kekFile && scheme != kekPassphraseFile:
+		return fmt.Errorf("a key-encryption key by %q is not supported by this build, only file: and passphrase-file:", scheme)
+	}
+	*k = kekURI{scheme, path}
+	return nil
+}
