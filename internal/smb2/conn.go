@@ -1,0 +1,198 @@
+package smb2
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/internal/smb2/wire"
+)
+
+// errProtocol ends a connection without an answer, where [MS-SMB2] 3.3.5 asks
+// for that or an answer would help nobody but an attacker.
+var errProtocol = errors.New("smb2: protocol violation")
+
+// credits before the first logon.
+const authCredits = 16
+
+// conn is one connection ([MS-SMB2] 3.3.1.7).
+type conn struct {
+	srv    *Server
+	nc     net.Conn
+	host   string
+	ctx    context.Context
+	cancel context.CancelFunc
+	pipes  sync.WaitGroup // the goroutines of PipeFuncs
+
+	// What follows belongs to the goroutine that reads.
+
+	frames frameReader
+	// dialect is zero until the negotiation is over.
+	dialect     Dialect
+	cipher      wire.Cipher
+	signing     wire.SigningAlgorithm
+	preauth     preauthHash
+	offer       offer
+	wildcard    bool // an SMB1 negotiate was answered with DialectWildcard
+	received    int  // before the first logon, in octets
+	authBy      time.Time
+	authed      bool
+	reply       reply
+	writeExpiry time.Time // guarded by mu, as are the following
+
+	mu       sync.Mutex
+	closed   bool
+	window   window
+	sessions []*session
+	open     int // pipes whose PipeFunc runs
+	lastOpen uint64
+	waiting  []*waiter
+	asyncID  uint64
+	ticker   ticker
+}
+
+// offer is what client and server said in NEGOTIATE, for
+// FSCTL_VALIDATE_NEGOTIATE_INFO.
+type offer struct {
+	clientCapabilities uint32
+	clientGUID         dtyp.GUID
+	clientMode         uint16
+	capabilities       uint32
+}
+
+func newConn(ctx context.Context, s *Server, nc net.Conn) *conn {
+	c := &conn{srv: s, nc: nc, window: newWindow(s.cfg.Limits.Credits)}
+	c.ctx, c.cancel = context.WithCancel(ctx)
+	c.frames.nc = nc
+	c.frames.stall = s.cfg.Limits.StallTimeout
+	if host, _, err := net.SplitHostPort(nc.RemoteAddr().String()); err == nil {
+		c.host = host
+	}
+	return c
+}
+
+// run reads and works off requests until the connection ends. It returns nil
+// when the client has gone, and otherwise why the connection was ended.
+func (c *conn) run() error {
+	defer c.teardown()
+	l := &c.srv.cfg.Limits
+	c.authBy = time.Now().Add(l.AuthTimeout)
+	if err := c.nc.SetReadDeadline(c.authBy); err != nil {
+		return fmt.Errorf("smb2: setting the deadline of the logon: %w", err)
+	}
+	for {
+		if c.authed && l.IdleTimeout > 0 {
+			if err := c.nc.SetReadDeadline(time.Now().Add(l.IdleTimeout)); err != nil {
+				return fmt.Errorf("smb2: setting the idle deadline: %w", err)
+			}
+		}
+		frame, err := c.frames.next(l.frame(), !c.authed)
+		if err == io.EOF || errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("smb2: reading a frame: %w", err)
+		}
+		if !c.authed {
+			if c.received += frameHeader + len(frame); c.received > l.AuthBytes {
+				return fmt.Errorf("%w: too much data before the logon", errProtocol)
+			}
+		}
+		if len(frame) == 0 {
+			continue // a keep-alive
+		}
+		if err := c.handleFrame(frame); err != nil {
+			return err
+		}
+	}
+}
+
+// authenticated lifts the bounds on a connection without a logon.
+func (c *conn) authenticated() error {
+	if c.authed {
+		return nil
+	}
+	c.authed = true
+	return c.nc.SetReadDeadline(time.Time{})
+}
+
+// teardown ends everything that the connection owns and waits for it.
+func (c *conn) teardown() {
+	c.frames.release()
+	c.mu.Lock()
+	c.closed = true
+	c.nc.Close()
+	ended := append([]*session(nil), c.sessions...)
+	for _, x := range ended {
+		x.end()
+	}
+	c.waiting = nil
+	c.ticker.stop()
+	c.mu.Unlock()
+	c.cancel()
+	for _, x := range ended {
+		c.srv.dropSession(x)
+	}
+	c.ticker.running.Wait()
+	c.pipes.Wait()
+}
+
+// inFlight reports whether a pipe has something to do or to say.
+func (c *conn) inFlight() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, x := range c.sessions {
+		for _, p := range x.pipes {
+			if p.busy() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// findSession gives the session with the id; nil if there is none. The caller
+// holds mu.
+func (c *conn) findSession(id uint64) *session {
+	for _, x := range c.sessions {
+		if x.id == id {
+			return x
+		}
+	}
+	return nil
+}
+
+// credits gives the most credits the client may hold.
+func (c *conn) credits() int {
+	if !c.authed {
+		return min(authCredits, c.srv.cfg.Limits.Credits)
+	}
+	return c.srv.cfg.Limits.Credits
+}
+
+// write sends a frame, whose first four octets are room for its header. The
+// caller holds mu. After an error the connection is of no more use; its reader
+// finds that out.
+func (c *conn) write(frame []byte) {
+	if c.closed {
+		return
+	}
+	n := len(frame) - frameHeader
+	frame[0], frame[1], frame[2], frame[3] = 0, byte(n>>16), byte(n>>8), byte(n)
+	// Setting a deadline costs as much as a signature, so one serves for half
+	// of the stall time.
+	stall := c.srv.cfg.Limits.StallTimeout
+	if now := time.Now(); c.writeExpiry.Sub(now) < stall/2 {
+		c.writeExpiry = now.Add(stall)
+		_ = c.nc.SetWriteDeadline(c.writeExpiry)
+	}
+	if _, err := c.nc.Write(frame); err != nil {
+		c.closed = true
+		c.nc.Close()
+	}
+}
