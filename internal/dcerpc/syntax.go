@@ -51,12 +51,16 @@ func featureSyntax(bits uint16) SyntaxID {
 	return s
 }
 
+// readSyntax reads the version as what it is: one integer, the major version in
+// its lower half.
 func readSyntax(r *ndr.Reader) SyntaxID {
-	return SyntaxID{UUID: r.GUID(), Major: r.U16(), Minor: r.U16()}
+	s := SyntaxID{UUID: r.GUID()}
+	version := r.U32()
+	s.Major, s.Minor = uint16(version), uint16(version>>16)
+	return s
 }
 
 func (s SyntaxID) write(w *ndr.Writer) {
 	w.GUID(s.UUID)
-	w.U16(s.Major)
-	w.U16(s.Minor)
+	w.U32(uint32(s.Minor)<<16 | uint32(s.Major))
 }
