@@ -33,7 +33,12 @@ type Account struct {
 	SID            dtyp.SID
 	Domain, Name   string
 	Groups         []dtyp.SID
-	SessionBaseKey [16]byte // [MS-NLMP] 3.3.2
+	SessionBaseKey [16]byte `json:"-"` // [MS-NLMP] 3.3.2
+}
+
+// Format writes who the account is, whatever the verb, and never its key.
+func (a Account) Format(s fmt.State, _ rune) {
+	fmt.Fprintf(s, `%s\%s (%s)`, a.Domain, a.Name, a.SID)
 }
 
 // Source decides about logons. Its error wraps gss.ErrLogon for a wrong name

@@ -19,9 +19,11 @@ type Credential struct {
 // NewInitiator gives the client's end of NTLM. It always asks for signing, and
 // for sealing when gss.Confidentiality is asked for; it does not prove the
 // server's identity, so gss.Mutual is never granted.
-func NewInitiator(c Credential) gss.Initiator { return initiator{c} }
+func NewInitiator(c Credential) gss.Initiator { return initiator{&c} }
 
-type initiator struct{ cred Credential }
+// initiator points to its credential, so that printing an initiator prints no
+// hash: fmt does not ask the values of unexported fields how to print them.
+type initiator struct{ cred *Credential }
 
 // Initiate implements gss.Initiator.
 func (i initiator) Initiate(opts gss.InitiateOptions) gss.Exchange {
@@ -29,7 +31,7 @@ func (i initiator) Initiate(opts gss.InitiateOptions) gss.Exchange {
 }
 
 type initiateExchange struct {
-	cred      Credential
+	cred      *Credential
 	opts      gss.InitiateOptions
 	negotiate []byte
 	done      bool

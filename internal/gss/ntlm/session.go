@@ -106,6 +106,11 @@ func (d *direction) check(sig []byte, handle *rc4.Cipher) error {
 	return nil
 }
 
+// Format writes whose context it is, whatever the verb, and never its keys.
+func (s *session) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "ntlm context of %v", s.identity)
+}
+
 // Identity implements gss.Context.
 func (s *session) Identity() gss.Identity { return s.identity }
 
