@@ -19,19 +19,27 @@ type Credential struct {
 // NewInitiator gives the client's end of NTLM. It always asks for signing, and
 // for sealing when gss.Confidentiality is asked for; it does not prove the
 // server's identity, so gss.Mutual is never granted.
-func NewInitiator(c Credential) gss.Initiator { return initiator{&c} }
+func NewInitiator(c Credential) gss.Initiator {
+	hash := c.Hash
+	c.Hash = Hash{}
+	return initiator{c, func() [16]byte { return ntowfv2(hash, c.User, c.Domain) }}
+}
 
-// initiator points to its credential, so that printing an initiator prints no
-// hash: fmt does not ask the values of unexported fields how to print them.
-type initiator struct{ cred *Credential }
+// initiator has its credential's hash within a function, so that printing an
+// initiator cannot print the hash: fmt does not ask the values of unexported
+// fields how to print them.
+type initiator struct {
+	cred Credential // Hash is zero
+	key  func() [16]byte
+}
 
 // Initiate implements gss.Initiator.
 func (i initiator) Initiate(opts gss.InitiateOptions) gss.Exchange {
-	return &initiateExchange{cred: i.cred, opts: opts}
+	return &initiateExchange{initiator: i, opts: opts}
 }
 
 type initiateExchange struct {
-	cred      *Credential
+	initiator
 	opts      gss.InitiateOptions
 	negotiate []byte
 	done      bool
@@ -81,7 +89,7 @@ func (e *initiateExchange) authenticate(challenge []byte) ([]byte, *session, err
 		return nil, nil, fmt.Errorf("ntlm: server does not sign or seal: %w", gss.ErrRefused)
 	}
 	agreed := asked&c.flags | flagTargetInfo
-	key := ntowfv2(e.cred.Hash, e.cred.User, e.cred.Domain)
+	key := e.key()
 	r := e.response(c)
 	clientChallenge := r.marshal()
 	r.proof = proofOf(key, c.serverChallenge, clientChallenge[proofSize:])
