@@ -215,12 +215,13 @@ func (c *conn) negotiateContext(ctx wire.NegotiateContext) ([]byte, wire.Status)
 		// and AES-CMAC signs.
 		return nil, wire.StatusSuccess
 	}
-	if c.srv.cfg.Encryption != EncryptionOff {
-		for _, id := range ids {
-			if a := wire.Cipher(id); slices.Contains(ciphers, a) {
-				c.cipher = a
-				break
-			}
+	if c.srv.cfg.Encryption == EncryptionOff {
+		return nil, wire.StatusSuccess // as by a server that knows of none
+	}
+	for _, id := range ids {
+		if a := wire.Cipher(id); slices.Contains(ciphers, a) {
+			c.cipher = a
+			break
 		}
 	}
 	return wire.AppendAlgorithms(nil, uint16(c.cipher)), wire.StatusSuccess

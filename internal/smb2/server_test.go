@@ -1,0 +1,130 @@
+package smb2
+
+import (
+	"context"
+	"encoding/asn1"
+	"encoding/binary"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/internal/gss"
+	"github.com/seed05845750/bkrp/internal/gss/ntlm"
+	"github.com/seed05845750/bkrp/internal/gss/spnego"
+)
+
+const (
+	testUser     = "alice"
+	testPassword = "Passw0rd.2"
+	testDomain   = "BKRP"
+)
+
+var (
+	aliceSID = dtyp.MustParseSID("S-1-5-21-1-2-3-1101")
+	bobSID   = dtyp.MustParseSID("S-1-5-21-1-2-3-1102")
+)
+
+// testAcceptor knows alice and bob, who have the same password.
+func testAcceptor(t testing.TB) *spnego.Acceptor {
+	lookup := func(_ context.Context, user string) (ntlm.LocalAccount, error) {
+		sids := map[string]dtyp.SID{"alice": aliceSID, "bob": bobSID}
+		sid, ok := sids[strings.ToLower(user)]
+		if !ok {
+			return ntlm.LocalAccount{}, gss.ErrLogon
+		}
+		return ntlm.LocalAccount{Hash: ntlm.HashPassword(testPassword), SID: sid, Name: user}, nil
+	}
+	mech := ntlm.NewAcceptor(ntlm.Config{
+		Source:          ntlm.LocalSource(lookup, testDomain, "bkrp.example"),
+		NetBIOSDomain:   testDomain,
+		DNSDomain:       "bkrp.example",
+		NetBIOSComputer: "DC1",
+		DNSComputer:     "dc1.bkrp.example",
+	})
+	a, err := spnego.NewAcceptor(spnego.Mechanism{OIDs: []asn1.ObjectIdentifier{spnego.NTLM()}, Acceptor: mech})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// echoPipe answers each message, which begins with its length in four octets,
+// with itself.
+func echoPipe(_ context.Context, p *Pipe) {
+	for {
+		m, err := readMessage(p)
+		if err != nil {
+			return
+		}
+		if _, err := p.Write(m); err != nil {
+			return
+		}
+	}
+}
+
+func readMessage(r io.Reader) ([]byte, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return nil, err
+	}
+	m := make([]byte, binary.LittleEndian.Uint32(head[:]))
+	copy(m, head[:])
+	_, err := io.ReadFull(r, m[4:])
+	return m, err
+}
+
+// message makes a message for echoPipe, of the given size.
+func message(size int) []byte {
+	m := make([]byte, size)
+	binary.LittleEndian.PutUint32(m, uint32(size))
+	for i := 4; i < size; i++ {
+		m[i] = byte(i * 7)
+	}
+	return m
+}
+
+// startServer runs a server on a loopback port until the test ends, with
+// echoPipe as "echo" besides the pipes of cfg. Nothing of it is left then.
+func startServer(t testing.TB, cfg Config) (*Server, string) {
+	t.Helper()
+	a := testAcceptor(t)
+	if cfg.Acceptor == nil {
+		cfg.Acceptor = a
+		cfg.NegotiateToken = a.Hint()
+	}
+	if cfg.Pipes == nil {
+		cfg.Pipes = map[string]PipeFunc{}
+	}
+	cfg.Pipes["Echo"] = echoPipe
+	s, err := NewServer(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, ln) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error("Serve:", err)
+			}
+		case <-time.After(30 * time.Second):
+			t.Error("Serve did not end")
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if len(s.conns)+len(s.sessions)+len(s.byHost) != 0 {
+			t.Errorf("left behind: %d connections, %d sessions, %d hosts", len(s.conns), len(s.sessions), len(s.byHost))
+		}
+	})
+	return s, ln.Addr().String()
+}
