@@ -100,7 +100,6 @@ var layerForeignTests = map[string][]string{
 var layerOldCrypto = map[string][]string{
 	"crypto/rc4": {
 		"serverwrapped.go",                                          // 2.2.4.1
-		"crossover.go",                                              // 2.2.6
 		"internal/gss/ntlm/keys.go", "internal/gss/ntlm/session.go", // [MS-NLMP] 3.4
 	},
 	"crypto/des": {
