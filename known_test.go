@@ -1,0 +1,23 @@
+package bkrp
+
+// Known answers, computed by an independent program from the text of
+// [MS-BKRP] with Python's hashlib and hmac and an RC4 written for it.
+
+// crossoverVector is L-10 for the nonce 00 01 ... 1f, EncSalt 40 41 ... 4f,
+// MACSalt 60 61 ... 6f and "crossover secret".
+const crossoverVector = "01000000404142434445464748494a4b4c4d4e4f9501ddb00ec732373ba046213072b340c837a359e22bdb5a126b5982" +
+	"2dacb80495d691dfb7d155e1e7d5b94a34ae0d845e0d9c40"
+
+// serverVectorFull is L-7 for the key 03 0a 11 18 ..., all 256 octets of it, key
+// GUID 00 01 ... 0f, R2 00 01 ... 43, R3 64 65 ... 83, testSID and "server
+// secret".
+const serverVectorFull = "010000000d0000005d000000000102030405060708090a0b0c0d0e0f000102030405060708090a0b0c0d0e0f10111213" +
+	"1415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f40414243" +
+	"e1f7dc6121c4785a4735f5f0b4bda1ad126e5e3813e0df5639283cd3f6d303312bdeabd899abeed4ba1b0ec9dc9d845c" +
+	"8a161fdeca80dad26b5fc889796d110ceb5ea73278c694e37cd6022a246f6c5aca081301ccebcca94804a0fb48"
+
+// serverVectorLeading64 is the same for the leading 64 octets of the key.
+const serverVectorLeading64 = "010000000d0000005d000000000102030405060708090a0b0c0d0e0f000102030405060708090a0b0c0d0e0f10111213" +
+	"1415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f40414243" +
+	"f6408f8c1c1d566912bba43c70448be5e57e509690596a865b2455147322f8fafe5b67b0d250f5b01c72df8bf880d065" +
+	"8a643515e4212ec5e053111b783496e4a3ff4c2226116b7d9a5fa32212a842a99c0fb0189f6f85addaf75a08ce"
