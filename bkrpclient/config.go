@@ -1,0 +1,106 @@
+package bkrpclient
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+)
+
+// Pipes of the protocol in the order a client tries them (2.1, 3.2.4).
+const (
+	ProtectedStorage = "protected_storage"
+	NTSvcs           = "ntsvcs"
+)
+
+// DefaultPort is where SMB over TCP is served.
+const DefaultPort = "445"
+
+// DefaultTimeout bounds Dial, and each call whose context has no deadline.
+const DefaultTimeout = 30 * time.Second
+
+// Config says which server to use, and as whom. Server and Credential are
+// required; the zero value of everything else is the protocol's default.
+type Config struct {
+	// Server is HOST or HOST:PORT; the port is 445 if none is given.
+	Server string
+	// Credential is who calls.
+	Credential Credential
+	// Pipes are tried in this order, each once; nil is protected_storage and
+	// then ntsvcs (W-2.1-06, C-3.2.4-04, C-3.2.4-05).
+	Pipes []string
+	// NDR64 offers the 64-bit transfer syntax instead of the 32-bit one.
+	NDR64 bool
+	// Timeout bounds Dial and each call; 0 is DefaultTimeout.
+	Timeout time.Duration
+	// Logger gets, at level Debug, what was tried; nil logs nothing.
+	Logger *slog.Logger
+}
+
+// Credential is a user's name and password for NTLM.
+type Credential struct {
+	// Domain is the NetBIOS or DNS name of the user's domain.
+	Domain string
+	// User is the account's name.
+	User string
+	// Password is the user's.
+	Password Password
+}
+
+// Password is a password that does not print itself.
+type Password string
+
+// String hides the password.
+func (Password) String() string { return "[redacted]" }
+
+// GoString hides the password from %#v.
+func (Password) GoString() string { return "[redacted]" }
+
+// LogValue hides the password from structured logs.
+func (Password) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+
+// MarshalText refuses, so that no encoder writes a password.
+func (Password) MarshalText() ([]byte, error) {
+	return nil, errors.New("bkrpclient: a password is not marshalled")
+}
+
+func (c *Config) check() error {
+	switch {
+	case c.Server == "":
+		return errors.New("bkrpclient: Config.Server is empty")
+	case c.Credential.User == "":
+		return fmt.Errorf("bkrpclient: no user name for %s; anonymous callers are refused by the protocol", c.Server)
+	}
+	return nil
+}
+
+// address is the host as given, and host:port.
+func (c *Config) address() (host, hostport string) {
+	host, port, err := net.SplitHostPort(c.Server)
+	if err != nil {
+		return c.Server, net.JoinHostPort(c.Server, DefaultPort)
+	}
+	return host, net.JoinHostPort(host, port)
+}
+
+func (c *Config) pipes() []string {
+	if len(c.Pipes) > 0 {
+		return c.Pipes
+	}
+	return []string{ProtectedStorage, NTSvcs}
+}
+
+func (c *Config) timeout() time.Duration {
+	if c.Timeout > 0 {
+		return c.Timeout
+	}
+	return DefaultTimeout
+}
+
+func (c *Config) logger() *slog.Logger {
+	if c.Logger != nil {
+		return c.Logger
+	}
+	return slog.New(slog.DiscardHandler)
+}

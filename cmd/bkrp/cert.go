@@ -1,0 +1,108 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seed05845750/bkrp"
+)
+
+// newCertCommand is "bkrp cert".
+func newCertCommand(stdout, stderr io.Writer) *cobra.Command {
+	var (
+		flags         clientFlags
+		asJSON, asPEM bool
+		outF          string
+	)
+	cmd := &cobra.Command{
+		Use:   "cert --server HOST[:PORT] -U DOMAIN\\NAME [-o FILE]",
+		Short: "fetch the domain's public key",
+		Long: `Cert fetches the certificate with the domain's public key and prints what is in
+it. With -o it also writes the certificate, DER or with --pem PEM. Its dates and
+its signature prove nothing: trust comes from the server that was logged on to.`,
+		Example: `  bkrp cert --server dc1.example.com -U 'EXAMPLE\alice'
+  bkrp cert --server dc1.example.com -U 'EXAMPLE\alice' --pem -o domain-key.pem`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if asPEM && outF == "" {
+				return usageError{fmt.Errorf("--pem goes with -o FILE")}
+			}
+			c, err := flags.dial(cmd.Context(), stderr)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			cert, err := c.RetrieveKey(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if outF != "" {
+				out := cert.Raw
+				if asPEM {
+					out = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})
+				}
+				if err := writeOutput(outF, stdout, out); err != nil {
+					return err
+				}
+				if outF == "-" {
+					return nil
+				}
+			}
+			return printCertificate(stdout, cert, asJSON)
+		},
+	}
+	flags.register(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&asPEM, "pem", false, "write PEM instead of DER")
+	cmd.Flags().StringVarP(&outF, "out", "o", "", "the file to write the certificate to (- is standard output, and nothing else is printed)")
+	return cmd
+}
+
+// certificateJSON is what --json prints.
+type certificateJSON struct {
+	Key       string    `json:"key"`
+	Bits      int       `json:"bits"`
+	Subject   string    `json:"subject"`
+	NotBefore time.Time `json:"not_before"`
+	NotAfter  time.Time `json:"not_after"`
+	Serial    string    `json:"serial"`
+	Algorithm string    `json:"signature_algorithm"`
+	SHA256    string    `json:"sha256"`
+	Size      int       `json:"size"`
+}
+
+func printCertificate(w io.Writer, cert *bkrp.Certificate, asJSON bool) error {
+	sum := sha256.Sum256(cert.Raw)
+	v := certificateJSON{
+		Key:       cert.GUID.String(),
+		Bits:      cert.PublicKey.N.BitLen(),
+		Subject:   cert.Subject,
+		NotBefore: cert.NotBefore.UTC(),
+		NotAfter:  cert.NotAfter.UTC(),
+		Serial:    hex.EncodeToString(cert.Serial),
+		Algorithm: cert.SignatureAlgorithm.String(),
+		SHA256:    hex.EncodeToString(sum[:]),
+		Size:      len(cert.Raw),
+	}
+	if asJSON {
+		return json.NewEncoder(w).Encode(v)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "key\t%s\n", v.Key)
+	fmt.Fprintf(t, "public key\tRSA, %d bits\n", v.Bits)
+	fmt.Fprintf(t, "subject\t%q\n", v.Subject)
+	fmt.Fprintf(t, "valid\t%s to %s\n", v.NotBefore.Format(time.RFC3339), v.NotAfter.Format(time.RFC3339))
+	fmt.Fprintf(t, "serial\t%s\n", v.Serial)
+	fmt.Fprintf(t, "signed by\t%s\n", v.Algorithm)
+	fmt.Fprintf(t, "sha256\t%s\n", v.SHA256)
+	fmt.Fprintf(t, "size\t%d octets\n", v.Size)
+	return t.Flush()
+}

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/seed05845750/bkrp/bkrpclient"
+)
+
+// passwordFileEnv names a file whose first line is the password.
+const passwordFileEnv = "BKRP_PASSWORD_FILE"
+
+// clientFlags say which server to use, and as whom; every command that talks
+// to a server has them.
+type clientFlags struct {
+	server  string
+	user    string
+	pipe    string
+	ndr64   bool
+	timeout time.Duration
+}
+
+func (f *clientFlags) register(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.server, "server", "", "the server, HOST or HOST:PORT (port 445 if none is given)")
+	cmd.Flags().StringVarP(&f.user, "user", "U", "", `who calls, DOMAIN\NAME or NAME@DOMAIN`)
+	cmd.Flags().StringVar(&f.pipe, "pipe", "", "the only pipe to try, protected_storage or ntsvcs (default: both, in this order)")
+	cmd.Flags().BoolVar(&f.ndr64, "ndr64", false, "use the 64-bit transfer syntax")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", bkrpclient.DefaultTimeout, "the longest a log-on or a call may take")
+	cmd.MarkFlagRequired("server")
+	cmd.MarkFlagRequired("user")
+}
+
+// dial logs on. The password never stands on the command line: it comes from
+// the file that BKRP_PASSWORD_FILE names, or from a prompt on the terminal.
+func (f *clientFlags) dial(ctx context.Context, stderr io.Writer) (*bkrpclient.Client, error) {
+	domain, user, err := splitUser(f.user)
+	if err != nil {
+		return nil, err
+	}
+	cfg := bkrpclient.Config{
+		Server:     f.server,
+		Credential: bkrpclient.Credential{Domain: domain, User: user},
+		NDR64:      f.ndr64,
+		Timeout:    f.timeout,
+	}
+	if f.pipe != "" {
+		cfg.Pipes = []string{f.pipe}
+	}
+	cfg.Credential.Password, err = readPassword(stderr, f.user)
+	if err != nil {
+		return nil, err
+	}
+	return bkrpclient.Dial(ctx, cfg)
+}
+
+// splitUser reads DOMAIN\NAME and NAME@DOMAIN.
+func splitUser(s string) (domain, user string, err error) {
+	if d, u, ok := strings.Cut(s, `\`); ok && d != "" && u != "" {
+		return d, u, nil
+	}
+	if i := strings.LastIndexByte(s, '@'); i > 0 && i < len(s)-1 {
+		return s[i+1:], s[:i], nil
+	}
+	return "", "", usageError{fmt.Errorf(`user %q: give it as DOMAIN\NAME or NAME@DOMAIN`, s)}
+}
+
+func readPassword(stderr io.Writer, user string) (bkrpclient.Password, error) {
+	if name := os.Getenv(passwordFileEnv); name != "" {
+		return passwordFromFile(name)
+	}
+	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	if err != nil {
+		return "", usageError{errors.New("no terminal to ask for the password on: set " + passwordFileEnv + " to a file that holds it")}
+	}
+	defer tty.Close()
+	fmt.Fprintf(stderr, "Password for %s: ", user)
+	p, err := term.ReadPassword(int(tty.Fd()))
+	fmt.Fprintln(stderr)
+	if err != nil {
+		return "", fmt.Errorf("reading the password: %w", err)
+	}
+	defer clear(p)
+	return bkrpclient.Password(p), nil
+}
+
+func passwordFromFile(name string) (bkrpclient.Password, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", fmt.Errorf("reading the password (%s): %w", passwordFileEnv, err)
+	}
+	defer f.Close()
+	line, err := bufio.NewReader(io.LimitReader(f, 4096)).ReadString('\n')
+	if err != nil && err != io.EOF {
+		return "", fmt.Errorf("reading the password (%s): %w", passwordFileEnv, err)
+	}
+	return bkrpclient.Password(strings.TrimRight(line, "\r\n")), nil
+}

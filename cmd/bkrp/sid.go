@@ -1,0 +1,42 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// newSIDCommand is "bkrp sid".
+func newSIDCommand(stdout, stderr io.Writer) *cobra.Command {
+	var (
+		flags  clientFlags
+		asJSON bool
+	)
+	cmd := &cobra.Command{
+		Use:     "sid --server HOST[:PORT] -U DOMAIN\\NAME",
+		Short:   "print the SID by which the server knows the caller",
+		Example: `  bkrp sid --server dc1.example.com -U 'EXAMPLE\alice'`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := flags.dial(cmd.Context(), stderr)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			sid, err := c.SID(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return json.NewEncoder(stdout).Encode(map[string]string{"sid": sid.String()})
+			}
+			_, err = fmt.Fprintln(stdout, sid)
+			return err
+		},
+	}
+	flags.register(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}

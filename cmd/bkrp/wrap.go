@@ -1,0 +1,91 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seed05845750/bkrp/bkrpclient"
+	"github.com/seed05845750/bkrp/dtyp"
+)
+
+// newWrapCommand is "bkrp wrap".
+func newWrapCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
+	var (
+		flags    clientFlags
+		mode     string
+		version  uint32
+		sid      string
+		in, outF string
+	)
+	cmd := &cobra.Command{
+		Use:   "wrap --server HOST[:PORT] -U DOMAIN\\NAME [-i FILE] [-o FILE]",
+		Short: "wrap a secret so that only its owner gets it back",
+		Long: `Wrap reads a secret and writes a wrapped secret, which can be kept anywhere:
+only its owner, logged on to a server of the domain, gets the secret back.
+
+  --mode client  (default) wraps here, under the domain's public key. The secret
+                 does not travel. At most 205 octets (version 2) or 181 (version
+                 3) with a 2048-bit key.
+  --mode server  has the server wrap it; any length up to the server's limit.
+  --mode auto    client if the secret is short enough for it, server otherwise.`,
+		Example: `  head -c 32 /dev/urandom | bkrp wrap --server dc1.example.com -U 'EXAMPLE\alice' -o disk.wrapped
+  bkrp wrap --server dc1.example.com -U 'EXAMPLE\alice' --mode server -i notes.txt -o notes.wrapped`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o, err := wrapOptions(mode, version, sid)
+			if err != nil {
+				return err
+			}
+			secret, err := readInput(in, stdin)
+			if err != nil {
+				return err
+			}
+			defer clear(secret)
+			c, err := flags.dial(cmd.Context(), stderr)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			blob, err := c.Wrap(cmd.Context(), secret, o)
+			if err != nil {
+				return err
+			}
+			return writeOutput(outF, stdout, blob)
+		},
+	}
+	flags.register(cmd)
+	cmd.Flags().StringVar(&mode, "mode", "client", "where to wrap: client, server or auto")
+	cmd.Flags().Uint32Var(&version, "version", 2, "version of the client's format: 2 (3DES, SHA-1) or 3 (AES-256, SHA-512)")
+	cmd.Flags().StringVar(&sid, "sid", "", "whom the secret will belong to, in mode client (default: the caller, as the server names it)")
+	cmd.Flags().StringVarP(&in, "in", "i", "", "the file that holds the secret (default: standard input)")
+	cmd.Flags().StringVarP(&outF, "out", "o", "", "the file to write the wrapped secret to, mode 0600 (default: standard output)")
+	return cmd
+}
+
+func wrapOptions(mode string, version uint32, sid string) (o bkrpclient.WrapOptions, err error) {
+	switch mode {
+	case "client":
+		o.Mode = bkrpclient.ModeClient
+	case "server":
+		o.Mode = bkrpclient.ModeServer
+	case "auto":
+		o.Mode = bkrpclient.ModeAuto
+	default:
+		return o, usageError{fmt.Errorf("mode %q: it is client, server or auto", mode)}
+	}
+	if version != 2 && version != 3 {
+		return o, usageError{fmt.Errorf("version %d: it is 2 or 3", version)}
+	}
+	o.Version = version
+	if sid != "" {
+		if o.Mode == bkrpclient.ModeServer {
+			return o, usageError{fmt.Errorf("--sid: in mode server the secret always belongs to the caller")}
+		}
+		if o.SID, err = dtyp.ParseSID(sid); err != nil {
+			return o, usageError{err}
+		}
+	}
+	return o, nil
+}
