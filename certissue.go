@@ -54,7 +54,7 @@ func issueCertificate(key *rsaKey, guid dtyp.GUID, domain string, now time.Time)
 // lower case, without the root's dot.
 func certificateName(domain string) (string, error) {
 	name := strings.ToLower(strings.TrimSuffix(domain, "."))
-	if name == "" || !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+	if name == "" || !utf8.ValidString(domain) || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return "", fmt.Errorf("bkrp: %q is no DNS name of a domain", domain)
 	}
 	if r := []rune(name); len(r) > maxCommonName {
