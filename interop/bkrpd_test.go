@@ -31,6 +31,7 @@ type options struct {
 // alice and bob.
 type server struct {
 	addr, host, port string
+	pid              int // of the shell that the server runs under
 	dir              string
 	client           *peers.Client
 	passwords        map[string]string
@@ -152,6 +153,7 @@ func (s *server) serve(t *testing.T, bkrpd string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	s.pid = cmd.Process.Pid
 	giveUp := time.AfterFunc(30*time.Second, func() { stdin.Close() })
 	defer giveUp.Stop()
 	addr := make(chan string, 1)

@@ -178,6 +178,9 @@ func (d *Domain) Close() error {
 	return nil
 }
 
+// PID is the root of the process tree of the domain controller.
+func (d *Domain) PID() int { return d.cmd.Process.Pid }
+
 // Credentials are those of one of the domain's users.
 func (d *Domain) Credentials(user string) Credentials {
 	return Credentials{Domain: d.netbios, User: user, Password: d.Password(user)}
