@@ -123,15 +123,26 @@ func TestRPCImpacket(t *testing.T) {
 		Interfaces: []dcerpc.Interface{backuprkeyEcho()}, Acceptors: rpcAcceptors(t),
 	}, dcerpc.Transport{PipeName: `\PIPE\protected_storage`})
 	out := impacket(t, "testdata/rpc_impacket.py", port, rpcUser, rpcPassword)
-	for _, want := range []string{
-		"ndr 6 call 0 status 0x57", "ndr 6 call 1 ok", "ndr 6 call 4280 ok", "ndr 6 call 1048576 ok", "ndr 6 opnum 0x1c010002", "ndr 6 stub 0x6f7",
-		"ndr64 6 call 0 status 0x57", "ndr64 6 call 1 ok", "ndr64 6 call 4280 ok", "ndr64 6 call 1048576 ok", "ndr64 6 opnum 0x1c010002", "ndr64 6 stub 0x6f7",
-		"ndr 5 denied", "ndr64 5 denied", "ndr 2 denied", "ndr 1 denied",
-		"wrong password refused", "unknown interface refused",
-	} {
+	var want []string
+	for _, syntax := range []string{"ndr", "ndr64"} {
+		for _, line := range []string{
+			"6 call 0 0x57", "6 call 1 ok", "6 call 64 ok", "6 call 4280 ok", "6 call 10000 ok",
+			"6 opnum nca_s_op_rng_error", "6 stub rpc_x_bad_stub_data", "6 megabyte ok",
+			"5 rpc_s_access_denied\n" + syntax + " 5 rpc_s_access_denied",
+			"2 rpc_s_access_denied\n" + syntax + " 2 rpc_s_access_denied",
+			"1 rpc_s_access_denied\n" + syntax + " 1 rpc_s_access_denied",
+		} {
+			want = append(want, syntax+" "+line)
+		}
+	}
+	want = append(want, "wrong password rpc_s_access_denied")
+	for _, want := range want {
 		if !strings.Contains(out, want+"\n") {
 			t.Errorf("no %q", want)
 		}
+	}
+	if !strings.Contains(out, "abstract_syntax_not_supported") {
+		t.Error("the unknown interface was not refused as one")
 	}
 	if t.Failed() {
 		t.Logf("impacket said:\n%s", out)

@@ -105,8 +105,16 @@ func (t secTrailer) appendToken(pdu, token []byte) ([]byte, error) {
 // The zero security is a connection without authentication.
 type security struct {
 	secTrailer
-	headerSign bool
+	headerSign bool        // agreed on by PFC_SUPPORT_HEADER_SIGN
 	context    gss.Context // nil until it stands
+}
+
+// wholePDU reports whether signatures cover the PDU from its header to the
+// security trailer, or just the stub. NTLM covers all of it whether header
+// signing was agreed on or not: so do Windows and Samba, and there are clients
+// that rely on it without asking.
+func (s *security) wholePDU() bool {
+	return s.headerSign || s.authType == AuthNTLM || s.context.Identity().Mechanism == "ntlm"
 }
 
 // authLevel is the level at which calls arrive: LevelNone until the context
@@ -163,7 +171,7 @@ func (s *security) protect(pdu []byte) ([]byte, error) {
 	binary.LittleEndian.PutUint16(pdu[8:], uint16(total))
 	binary.LittleEndian.PutUint16(pdu[10:], uint16(total-len(pdu)))
 	msg, from := pdu, callHeaderSize
-	if !s.headerSign {
+	if !s.wholePDU() {
 		msg, from = pdu[callHeaderSize:end], 0
 	}
 	var err error
@@ -207,7 +215,7 @@ func (s *security) unprotect(h header, pdu []byte, stubOffset int) ([]byte, erro
 	}
 	to := stubOffset + len(stub) + int(t.padLength)
 	msg, from := pdu[:h.fragLength-h.authLength], stubOffset
-	if !s.headerSign {
+	if !s.wholePDU() {
 		msg, from, to = pdu[stubOffset:to], 0, to-stubOffset
 	}
 	if level == LevelPrivacy {

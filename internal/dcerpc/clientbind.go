@@ -52,6 +52,10 @@ func (c *Client) bind(ctx context.Context) error {
 	if exchange == nil {
 		return nil
 	}
+	if c.cfg.Level.signed() && !c.security.headerSign {
+		// Every server of this century can; someone may have cleared the flag.
+		return fmt.Errorf("%w: the server does not sign headers", ErrBind)
+	}
 	if err := c.authenticate(ctx, exchange, answer); err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func (c *Client) sendRequest(opnum uint16, stub []byte) error {
 	q := requestPDU{contextID: c.contextID, opnum: opnum}
 	if c.security.authLevel().signed() {
 		protected := slices.Grow([]byte(nil), len(stub)+128)
-		stub = c.verification(q).append(append(protected, stub...), 0)
+		stub = c.verification().append(append(protected, stub...), 0)
 		defer clear(stub)
 	}
 	loan := c.buffers.get(c.maxXmit)
@@ -59,17 +59,11 @@ func (c *Client) sendRequest(opnum uint16, stub []byte) error {
 	}
 }
 
-// verification says what the request is for. The fields of its header are
-// worth repeating only where the signature does not cover them (3.3.1.5.7).
-func (c *Client) verification(q requestPDU) verification {
+// verification says what the request is for (3.3.1.5.7). Its header needs no
+// repeating: the signature covers it.
+func (c *Client) verification() verification {
 	bits := uint32(clientHeaderSigning)
-	v := verification{bitmask1: &bits, context: &verifyContext{c.cfg.Interface, c.transfer}}
-	if !c.security.headerSign {
-		v.header = &verifyHeader{
-			ptype: pduRequest, drep: [4]byte{0x10}, callID: c.callID, contextID: q.contextID, opnum: q.opnum,
-		}
-	}
-	return v
+	return verification{bitmask1: &bits, context: &verifyContext{c.cfg.Interface, c.transfer}}
 }
 
 // receiveResponse gathers the fragments of the response.
