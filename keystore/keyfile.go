@@ -45,9 +45,7 @@ type KeyFile struct {
 // an error (fs.ErrExist): it may be the only key to a store.
 func CreateKeyFile(path string) (*KeyFile, error) {
 	k := new(KeyFile)
-	if _, err := rand.Read(k.key[:]); err != nil {
-		return nil, fmt.Errorf("keystore: drawing a key: %w", err)
-	}
+	rand.Read(k.key[:])
 	k.id = keyFileID(k.key)
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {

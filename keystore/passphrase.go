@@ -75,9 +75,7 @@ func (p *Passphrase) Seal(ctx context.Context, plaintext, associatedData []byte)
 		return nil, err
 	}
 	var salt [passphraseSaltSize]byte
-	if _, err := rand.Read(salt[:]); err != nil {
-		return nil, fmt.Errorf("keystore: drawing a salt: %w", err)
-	}
+	rand.Read(salt[:])
 	key, verifier, err := p.derive(p.cost, salt[:])
 	if err != nil {
 		return nil, err

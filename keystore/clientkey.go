@@ -1,0 +1,110 @@
+package keystore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/seed05845750/bkrp"
+	"github.com/seed05845750/bkrp/dtyp"
+)
+
+// ClientWrapKey is an RSA key pair of the ClientWrap subprotocol ([MS-BKRP]
+// 3.1.1.2, 2.2.5), as operations. It is safe for concurrent use.
+type ClientWrapKey struct {
+	guid        dtyp.GUID
+	certificate []byte
+	pair        *bkrp.KeyPair
+	rejection   *bkrp.RejectionKey
+}
+
+// GUID names the key in wrapped secrets.
+func (k *ClientWrapKey) GUID() dtyp.GUID { return k.guid }
+
+// Certificate is the DER certificate of the public key ([MS-BKRP] 2.2.1). It
+// is not to be altered.
+func (k *ClientWrapKey) Certificate() []byte { return k.certificate }
+
+// DecryptRaw is the RSA operation of the private key without unpadding, both
+// ways big-endian and of the modulus's length. It is meant for the raw
+// argument of bkrp.ClientWrapped.Open, which unpads in constant time.
+func (k *ClientWrapKey) DecryptRaw(ciphertext []byte) ([]byte, error) {
+	return k.pair.DecryptRaw(ciphertext)
+}
+
+// RejectionKey is the secret behind the answers to wrong padding, the
+// same in every replica that has the key.
+func (k *ClientWrapKey) RejectionKey() *bkrp.RejectionKey { return k.rejection }
+
+// CurrentClientWrapKey returns the current ClientWrap key. Where the store
+// definitely has none, or what it has is malformed, one is created: once,
+// however many callers ask, and durable before it is returned ([MS-BKRP]
+// 3.1.4.1.3). A store that cannot tell is an error and creates nothing.
+func (s *Store) CurrentClientWrapKey(ctx context.Context) (*ClientWrapKey, error) {
+	return s.client.currentKey(ctx)
+}
+
+// ClientWrapKey returns the ClientWrap key of a GUID. The error is ErrNoKey if
+// it is absent, ErrMalformedKey if the secret is no key pair, and another one
+// if the store cannot tell.
+func (s *Store) ClientWrapKey(ctx context.Context, guid dtyp.GUID) (*ClientWrapKey, error) {
+	return s.client.key(ctx, guid)
+}
+
+// RotateClientWrapKey makes a new ClientWrap key and makes it the current one.
+// The old one stays for the secrets wrapped with it.
+func (s *Store) RotateClientWrapKey(ctx context.Context) (*ClientWrapKey, error) {
+	return s.client.rotate(ctx)
+}
+
+// SetCurrentClientWrapKey makes a key that is in the store the current one.
+func (s *Store) SetCurrentClientWrapKey(ctx context.Context, guid dtyp.GUID) error {
+	return s.client.setCurrent(ctx, guid)
+}
+
+// ImportKeyPair adds a key pair under the GUID in its certificate, and makes
+// it the current one if asked to. The same pair again is no error; another
+// key of that GUID is ErrKeyExists.
+func (s *Store) ImportKeyPair(ctx context.Context, pair *bkrp.KeyPair, makeCurrent bool) (*ClientWrapKey, error) {
+	secret, err := pair.AppendBinary(nil)
+	if err != nil {
+		return nil, fmt.Errorf("importing key pair %v: %w", pair.GUID(), err)
+	}
+	defer clear(secret)
+	return s.client.insert(ctx, pair.GUID(), secret, makeCurrent)
+}
+
+// parseClientWrapKey reads the secret of a key pair. The GUID that clients
+// find in the certificate must be the one the secret is found by, or what
+// they wrap with it could not be unwrapped.
+func parseClientWrapKey(guid dtyp.GUID, secret []byte) (*ClientWrapKey, error) {
+	pair, err := bkrp.ParseKeyPair(secret)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v: %w", ErrMalformedKey, guid, err)
+	}
+	if pair.GUID() != guid {
+		return nil, fmt.Errorf("%w: %v: certificate names key %v", ErrMalformedKey, guid, pair.GUID())
+	}
+	return newClientWrapKeyOf(pair), nil
+}
+
+func newClientWrapKeyOf(pair *bkrp.KeyPair) *ClientWrapKey {
+	return &ClientWrapKey{
+		guid:        pair.GUID(),
+		certificate: pair.Certificate().Raw,
+		pair:        pair,
+		rejection:   pair.RejectionKey(),
+	}
+}
+
+// newClientWrapKey makes a 2048-bit key pair with its certificate.
+func (s *Store) newClientWrapKey() (*ClientWrapKey, []byte, error) {
+	pair, err := s.generatePair(s.domain.DNSName, s.now())
+	if err != nil {
+		return nil, nil, err
+	}
+	secret, err := pair.AppendBinary(nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	return newClientWrapKeyOf(pair), secret, nil
+}

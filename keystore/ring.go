@@ -1,0 +1,183 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"sync/atomic"
+
+	"github.com/seed05845750/bkrp/dtyp"
+)
+
+var (
+	// ErrNoKey says that there is definitely no key of that GUID.
+	ErrNoKey = errors.New("keystore: no such key")
+	// ErrMalformedKey says that the secret of that name is not in the format
+	// of the kind of key that was asked for; it may be a key of the other
+	// kind, since both share one name space.
+	ErrMalformedKey = errors.New("keystore: secret is not a key of this kind")
+	// ErrKeyExists says that another key stands under that GUID already. Keys
+	// are never replaced.
+	ErrKeyExists = errors.New("keystore: another key has this GUID")
+)
+
+// wrapKey is a key of either kind.
+type wrapKey interface {
+	comparable
+	GUID() dtyp.GUID
+}
+
+// ring is the keys of one kind and the pointer to the current one (3.1.1.1,
+// 3.1.1.2).
+type ring[K wrapKey] struct {
+	store   *Store
+	pointer string // the secret with the GUID of the current key
+	parse   func(guid dtyp.GUID, secret []byte) (K, error)
+	create  func() (key K, secret []byte, err error)
+
+	turns turns
+	held  atomic.Pointer[held[K]]
+	mu    sync.Mutex // held by those who replace held
+}
+
+// held is what a ring has in memory. It is never altered, only replaced.
+type held[K wrapKey] struct {
+	// generation grows whenever something is forgotten, so that what was read
+	// before is not remembered after.
+	generation uint64
+	current    K // zero if not known
+	keys       map[dtyp.GUID]K
+}
+
+func newRing[K wrapKey](s *Store, pointer string, parse func(dtyp.GUID, []byte) (K, error), create func() (K, []byte, error)) *ring[K] {
+	r := &ring[K]{store: s, pointer: pointer, parse: parse, create: create}
+	r.held.Store(new(held[K]))
+	return r
+}
+
+// key returns the key of a GUID. The errors are ErrNoKey, ErrMalformedKey,
+// and others where the store cannot tell.
+func (r *ring[K]) key(ctx context.Context, guid dtyp.GUID) (K, error) {
+	if k, ok := r.held.Load().keys[guid]; ok {
+		return k, nil
+	}
+	var none K
+	name := keySecret(guid)
+	release, err := r.turns.take(ctx, name)
+	if err != nil {
+		return none, err
+	}
+	defer release()
+	h := r.held.Load()
+	if k, ok := h.keys[guid]; ok {
+		return k, nil
+	}
+	secret, _, err := r.store.vault.get(ctx, name)
+	if errors.Is(err, ErrNotFound) {
+		return none, fmt.Errorf("%w: %v", ErrNoKey, guid)
+	}
+	if err != nil {
+		return none, err
+	}
+	defer clear(secret)
+	k, err := r.parse(guid, secret)
+	if err != nil {
+		return none, err
+	}
+	r.remember(h.generation, k)
+	return k, nil
+}
+
+// currentKey returns the current key, and makes one if there is none.
+func (r *ring[K]) currentKey(ctx context.Context) (K, error) {
+	var none K
+	if k := r.held.Load().current; k != none {
+		return k, nil
+	}
+	release, err := r.turns.take(ctx, r.pointer)
+	if err != nil {
+		return none, err
+	}
+	defer release()
+	if k := r.held.Load().current; k != none {
+		return k, nil
+	}
+	return r.settle(ctx)
+}
+
+// readCurrent follows the pointer, and remembers the key it leads to. Where
+// that is none the error is ErrNoKey or ErrMalformedKey, and rev is the
+// revision of the pointer to be replaced, 0 if it is absent.
+func (r *ring[K]) readCurrent(ctx context.Context) (k K, rev Revision, err error) {
+	generation := r.held.Load().generation
+	value, rev, err := r.store.vault.get(ctx, r.pointer)
+	if errors.Is(err, ErrNotFound) {
+		return k, 0, fmt.Errorf("%w: %s is absent", ErrNoKey, r.pointer)
+	}
+	if err != nil {
+		return k, 0, err
+	}
+	if len(value) != dtyp.GUIDSize {
+		return k, rev, fmt.Errorf("%w: %s has %d octets and is no GUID", ErrMalformedKey, r.pointer, len(value))
+	}
+	if k, err = r.key(ctx, dtyp.GUID(value)); err == nil {
+		r.rememberCurrent(generation, k)
+	}
+	return k, rev, err
+}
+
+// remember keeps a key that was read while the generation was the one given.
+func (r *ring[K]) remember(generation uint64, k K) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h := *r.held.Load()
+	if h.generation != generation {
+		return
+	}
+	h.keys = maps.Clone(h.keys)
+	if h.keys == nil {
+		h.keys = make(map[dtyp.GUID]K)
+	}
+	h.keys[k.GUID()] = k
+	r.held.Store(&h)
+}
+
+// rememberCurrent keeps k as the current key, if nothing has been forgotten
+// since generation and a later change would be noticed.
+func (r *ring[K]) rememberCurrent(generation uint64, k K) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	h := *r.held.Load()
+	if h.generation != generation || !r.store.following.Load() {
+		return
+	}
+	h.current = k
+	r.held.Store(&h)
+}
+
+// forget drops what the entry of that name has to do with.
+func (r *ring[K]) forget(name string) {
+	guid, isKey := secretGUID(name)
+	if name != AnyName && name != r.pointer && !isKey {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var none K
+	old := r.held.Load()
+	h := &held[K]{generation: old.generation + 1}
+	if name != AnyName {
+		h.keys = old.keys
+		h.current = old.current
+	}
+	if _, ok := h.keys[guid]; isKey && ok {
+		h.keys = maps.Clone(h.keys)
+		delete(h.keys, guid)
+	}
+	if name == r.pointer || h.current != none && isKey && h.current.GUID() == guid {
+		h.current = none
+	}
+	r.held.Store(h)
+}

@@ -1,0 +1,55 @@
+package keystore
+
+import (
+	"context"
+	"fmt"
+)
+
+// Secret returns the value of an LSA secret of the protocol: a key in its
+// format of [MS-BKRP] 2.2.5 or 2.2.7, or the GUID of a current key. The name
+// is one of those of L-13, in any case. Every other name, and one that is
+// absent, is ErrNotFound.
+//
+// This is key material. It is for the LSA interface and for exports, which
+// authorise their callers.
+func (s *Store) Secret(ctx context.Context, name string) ([]byte, error) {
+	canonical, ok := canonicalSecret(name)
+	if !ok {
+		return nil, ErrNotFound
+	}
+	value, _, err := s.vault.get(ctx, canonical)
+	return value, err
+}
+
+// PutSecret writes the value of an LSA secret as a change made through the
+// LSA or by replication would, without looking at its format and whatever was
+// there before; it is how a test or a repair puts a malformed value in place.
+// Names that are not of L-13 are ErrNotFound. To bring in keys use
+// ImportKeyPair and ImportServerKey, which lose nothing.
+func (s *Store) PutSecret(ctx context.Context, name string, value []byte) error {
+	canonical, ok := canonicalSecret(name)
+	if !ok {
+		return ErrNotFound
+	}
+	if value == nil {
+		value = []byte{}
+	}
+	err := s.vault.put(ctx, canonical, value)
+	s.changed(canonical)
+	return err
+}
+
+// SecretNames returns the names of the LSA secrets, sorted.
+func (s *Store) SecretNames(ctx context.Context) ([]string, error) {
+	entries, err := s.vault.backend.List(ctx, SecretPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("listing the secrets: %w", err)
+	}
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		if canonical, ok := canonicalSecret(e.Name); ok && canonical == e.Name {
+			names = append(names, e.Name)
+		}
+	}
+	return names, nil
+}
