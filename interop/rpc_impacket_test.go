@@ -103,9 +103,9 @@ func serveRPC(t *testing.T, s *dcerpc.Server, transport dcerpc.Transport) (port 
 	return port
 }
 
-// impacket runs a script in testdata with the system's Python, the one that
+// runImpacketRPC runs a script in testdata with the system's Python, the one that
 // Debian's impacket is installed for.
-func impacket(t *testing.T, script string, args ...string) string {
+func runImpacketRPC(t *testing.T, script string, args ...string) string {
 	t.Helper()
 	const python = "/usr/bin/python3"
 	if err := exec.Command(python, "-c", "import impacket").Run(); err != nil {
@@ -122,7 +122,7 @@ func TestRPCImpacket(t *testing.T) {
 	port := serveRPC(t, &dcerpc.Server{
 		Interfaces: []dcerpc.Interface{backuprkeyEcho()}, Acceptors: rpcAcceptors(t),
 	}, dcerpc.Transport{PipeName: `\PIPE\protected_storage`})
-	out := impacket(t, "testdata/rpc_impacket.py", port, rpcUser, rpcPassword)
+	out := runImpacketRPC(t, "testdata/rpc_impacket.py", port, rpcUser, rpcPassword)
 	var want []string
 	for _, syntax := range []string{"ndr", "ndr64"} {
 		for _, line := range []string{
