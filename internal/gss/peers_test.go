@@ -144,14 +144,14 @@ func startNTLMAuth(t *testing.T, protocol string, args ...string) *lineProcess {
 	t.Helper()
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "smb.conf")
-	text := "[global]\n\tworkgroup = BKRP\n\tnetbios name = CLIENT1\n"
+	text := "[global]\n\tunix charset = UTF-8\n\tworkgroup = BKRP\n\tnetbios name = CLIENT1\n"
 	for _, d := range []string{"lock directory", "private dir", "state directory", "cache directory", "pid directory"} {
 		text += "\t" + d + " = " + dir + "\n"
 	}
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args = append(args, "--helper-protocol="+protocol, "--configfile="+conf, "--username="+user, "--domain="+domain, "--password="+password)
+	args = append([]string{"--helper-protocol=" + protocol, "--configfile=" + conf, "--username=" + user, "--domain=" + domain, "--password=" + password}, args...)
 	p := startLines(t, "ntlm_auth", args...)
 	if verb, rest := p.ask("SF NTLMSSP_FEATURE_SIGN NTLMSSP_FEATURE_SEAL NTLMSSP_FEATURE_SESSION_KEY"); verb != "OK" {
 		t.Fatalf("setting features: %s %s", verb, rest)
@@ -196,6 +196,30 @@ func TestSambaClient(t *testing.T) {
 			}
 			t.Error("no context after four legs")
 		})
+	}
+}
+
+// TestSambaClientNames is Samba's client with names whose upper case is not
+// that of Go's table, and one where it is.
+func TestSambaClientNames(t *testing.T) {
+	for _, name := range []string{"jürgen", "иван", "ștefan", "გიორგი", "ı", "straße", "ÿµ"} {
+		p := startNTLMAuth(t, "ntlmssp-client-1", "--username="+name)
+		source := ntlm.LocalSource(func(_ context.Context, got string) (ntlm.LocalAccount, error) {
+			if got != name {
+				t.Errorf("client says it is %q, want %q", got, name)
+			}
+			return ntlm.LocalAccount{Hash: ntlm.HashPassword(password), SID: sid, Name: name}, nil
+		}, domain)
+		x := ntlm.NewAcceptor(ntlm.Config{Source: source}).Accept(gss.AcceptOptions{})
+		_, in := p.token("YR")
+		out, _, err := x.Step(context.Background(), in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, in = p.token("TT " + b64(out))
+		if _, _, err = x.Step(context.Background(), in); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

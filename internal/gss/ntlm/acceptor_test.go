@@ -35,7 +35,15 @@ type client struct {
 	response  func([]byte) []byte         // last, with the proof in place
 	key       []byte                      // EncryptedRandomSessionKey, if not the right one
 	noMIC     bool
+	older     bool         // an older table of upper case
 	change    func([]byte) // the message at last
+}
+
+func (c *client) upper(name string) []byte {
+	if c.older {
+		return appendUpper(nil, name, upperOlder)
+	}
+	return appendUpper(nil, name, upper)
 }
 
 func newClient() *client {
@@ -58,7 +66,7 @@ func (c *client) authenticate(t testing.TB, negotiate, challenge []byte) ([]byte
 	if c.info != nil {
 		r.targetInfo = c.info(r.targetInfo)
 	}
-	key := ntowfv2(HashPassword(c.password), c.user, c.domain)
+	key := ntowfv2(HashPassword(c.password), c.upper(c.user), c.domain)
 	nt := r.marshal()
 	proof := proofOf(key, ch.serverChallenge, nt[proofSize:])
 	copy(nt, proof[:])
@@ -262,6 +270,22 @@ func TestGuest(t *testing.T) {
 	}
 }
 
+// TestForeignDomain says that a foreign domain costs what an own one does: the
+// account is looked up all the same, and not let in.
+func TestForeignDomain(t *testing.T) {
+	looked := 0
+	cfg := testConfig()
+	cfg.Source = LocalSource(func(ctx context.Context, user string) (LocalAccount, error) {
+		looked++
+		return tableOf("alice", testPassword)(ctx, user)
+	}, "BKRP")
+	c := newClient()
+	c.domain = "OTHER"
+	if _, err := c.logOn(t, cfg); !errors.Is(err, gss.ErrLogon) || looked != 1 {
+		t.Errorf("%d look-ups, %v", looked, err)
+	}
+}
+
 // TestDisabled says that only who knows the password learns that an account is
 // disabled, and that a failing table is neither of the two.
 func TestDisabled(t *testing.T) {
@@ -290,11 +314,29 @@ func TestDisabled(t *testing.T) {
 	}
 }
 
+// TestUpperForms logs on with a name of which there are two forms in upper
+// case, in either of them.
+func TestUpperForms(t *testing.T) {
+	for _, older := range []bool{false, true} {
+		cfg := testConfig()
+		cfg.Source = LocalSource(tableOf("ștefan", testPassword), "BKRP")
+		c := newClient()
+		c.user, c.older = "ștefan", older
+		if _, err := c.logOn(t, cfg); err != nil {
+			t.Errorf("older table %v: %v", older, err)
+		}
+		c.password = "x"
+		if _, err := c.logOn(t, cfg); !errors.Is(err, gss.ErrLogon) {
+			t.Errorf("older table %v, wrong password: %v", older, err)
+		}
+	}
+}
+
 // TestUnknownNameZeroHash logs on as an unknown user with the proof that the
 // stand-in's hash gives.
 func TestUnknownNameZeroHash(t *testing.T) {
 	l := &Logon{Domain: "BKRP", User: "carol", NTResponse: make([]byte, 64)}
-	proof := proofOf(ntowfv2(Hash{}, l.User, l.Domain), l.Challenge, l.NTResponse[proofSize:])
+	proof := proofOf(ntowfv2(Hash{}, upperForms(l.User)[0], l.Domain), l.Challenge, l.NTResponse[proofSize:])
 	copy(l.NTResponse, proof[:])
 	if _, err := testConfig().Source(context.Background(), l); !errors.Is(err, gss.ErrLogon) {
 		t.Errorf("error %v, want %v", err, gss.ErrLogon)

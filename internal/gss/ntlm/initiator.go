@@ -22,7 +22,7 @@ type Credential struct {
 func NewInitiator(c Credential) gss.Initiator {
 	hash := c.Hash
 	c.Hash = Hash{}
-	return initiator{c, func() [16]byte { return ntowfv2(hash, c.User, c.Domain) }}
+	return initiator{c, func() [16]byte { return ntowfv2(hash, appendUpper(nil, c.User, upper), c.Domain) }}
 }
 
 // initiator has its credential's hash within a function, so that printing an

@@ -4,13 +4,11 @@ import (
 	"crypto/hmac"
 	"crypto/md5"
 	"crypto/rc4"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"log/slog"
-	"unicode"
-	"unicode/utf16"
 
+	//lint:ignore SA1019 NTOWFv1 is MD4, there is no choice
 	"golang.org/x/crypto/md4"
 )
 
@@ -39,9 +37,10 @@ func (Hash) MarshalText() ([]byte, error) {
 }
 
 // ntowfv2 is the key of one account in one domain ([MS-NLMP] 3.3.2). The
-// domain counts as the client writes it, the user in upper case.
-func ntowfv2(h Hash, user, domain string) [16]byte {
-	return hmacMD5(h[:], appendUTF16(appendUpper(nil, user), domain))
+// domain counts as the client writes it, the user in upper case, which is
+// given in UTF-16LE.
+func ntowfv2(h Hash, upperUser []byte, domain string) [16]byte {
+	return hmacMD5(h[:], upperUser, appendUTF16(nil, domain))
 }
 
 // proofOf is NTProofStr ([MS-NLMP] 3.3.2) over the NTLMv2_CLIENT_CHALLENGE of
@@ -99,27 +98,4 @@ func hmacMD5(key []byte, parts ...[]byte) (sum [16]byte) {
 func newRC4(key [16]byte) *rc4.Cipher {
 	c, _ := rc4.NewCipher(key[:])
 	return c
-}
-
-// appendUpper appends s in upper case as UTF-16LE, the way Windows does it:
-// one unit for one unit, so that ß and characters beyond the basic plane stay,
-// and nothing but a to z becomes a letter of ASCII.
-func appendUpper(b []byte, s string) []byte {
-	for _, u := range utf16.Encode([]rune(s)) {
-		b = binary.LittleEndian.AppendUint16(b, upper(u))
-	}
-	return b
-}
-
-func upper(u uint16) uint16 {
-	if u < 0x80 {
-		if 'a' <= u && u <= 'z' {
-			u -= 'a' - 'A'
-		}
-		return u
-	}
-	if r := unicode.ToUpper(rune(u)); r >= 0x80 && r <= 0xffff {
-		return uint16(r)
-	}
-	return u
 }

@@ -50,11 +50,8 @@ func LocalSource(lookup Lookup, domains ...string) Source {
 		}
 		// The zero hash stands in for unknown accounts; known decides, so
 		// that even the right proof for it is of no use.
-		key := ntowfv2(acct.Hash, l.User, l.Domain)
-		proof := proofOf(key, l.Challenge, l.NTResponse[proofSize:])
-		base := sessionBaseKey(key, proof)
-		same := subtle.ConstantTimeCompare(proof[:], l.NTResponse[:proofSize])
-		if same != 1 || !known || acct.SID.IsZero() {
+		base, same := checkProof(acct.Hash, l)
+		if !same || !known || acct.SID.IsZero() {
 			return nil, fmt.Errorf("ntlm: wrong name or password: %w", gss.ErrLogon)
 		}
 		if lookupErr != nil {
@@ -62,6 +59,20 @@ func LocalSource(lookup Lookup, domains ...string) Source {
 		}
 		return &Account{SID: acct.SID, Domain: firstOf(own), Name: acct.Name, SessionBaseKey: base}, nil
 	}
+}
+
+// checkProof tells whether l is proof of h, and gives SessionBaseKey. It does
+// the same work whether it is or not.
+func checkProof(h Hash, l *Logon) (base [16]byte, same bool) {
+	equal := 0
+	for _, user := range upperForms(l.User) {
+		key := ntowfv2(h, user, l.Domain)
+		proof := proofOf(key, l.Challenge, l.NTResponse[proofSize:])
+		now, b := subtle.ConstantTimeCompare(proof[:], l.NTResponse[:proofSize]), sessionBaseKey(key, proof)
+		subtle.ConstantTimeCopy(now, base[:], b[:])
+		equal |= now
+	}
+	return base, equal == 1
 }
 
 // localName gives the name to look up, and whether the domain is ours.

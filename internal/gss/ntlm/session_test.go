@@ -47,12 +47,12 @@ func TestSequence(t *testing.T) {
 		return sig
 	}
 	client, server := testSessions()
-	first, second := sign(client), sign(client)
-	if err := server.Verify(msg, second); !errors.Is(err, gss.ErrSignature) {
+	sign(client)
+	if err := server.Verify(msg, sign(client)); !errors.Is(err, gss.ErrSignature) {
 		t.Errorf("second message first: %v", err)
 	}
 	client, server = testSessions()
-	first = sign(client)
+	first := sign(client)
 	if err := server.Verify(msg, first); err != nil {
 		t.Errorf("first message: %v", err)
 	}

@@ -34,7 +34,7 @@ func wantHex(t *testing.T, what string, got []byte, want string) {
 func TestSpecNTLMv2(t *testing.T) {
 	h := HashPassword("Password")
 	wantHex(t, "4.2.2.1.2 NTOWFv1", h[:], "a4f49c406510bdcab6824ee7c30fd852")
-	key := ntowfv2(h, "User", "Domain")
+	key := ntowfv2(h, appendUpper(nil, "User", upper), "Domain")
 	wantHex(t, "4.2.4.1.1 NTOWFv2", key[:], "0c868a403bfd7a93a3001ef22ef02e3f")
 
 	info, rest, err := cutTargetInfo(unhex(t, "02000c0044006f006d00610069006e0001000c005300650072007600650072000000 0000"))
@@ -78,15 +78,21 @@ func TestSpecSeal(t *testing.T) {
 	}
 }
 
-// TestUpper holds the rule of the user name in NTOWFv2 against what Windows'
-// table does, where Go's does otherwise.
+// TestUpper has names in both forms.
 func TestUpper(t *testing.T) {
-	for in, want := range map[string]string{
-		"alice": "ALICE", "jürgen": "JÜRGEN", "straße": "STRAßE", "ÿ": "Ÿ", "ı": "ı", "ſ": "ſ", "иван": "ИВАН", "𐐨": "𐐨",
+	for in, want := range map[string][]string{
+		"alice": {"ALICE"}, "jürgen": {"JÜRGEN"}, "straße": {"STRAßE"}, "ÿ": {"Ÿ"}, "ı": {"ı"}, "ſ": {"ſ"},
+		"иван": {"ИВАН"}, "𐐨": {"𐐨"}, "ștefan": {"ȘTEFAN", "șTEFAN"}, "გიორგი": {"ᲒᲘᲝᲠᲒᲘ", "გიორგი"}, "µ": {"Μ", "µ"},
 	} {
-		if got := appendUpper(nil, in); !bytes.Equal(got, appendUTF16(nil, want)) {
-			s, _ := decodeUTF16(got)
-			t.Errorf("upper(%q) = %q, want %q", in, s, want)
+		got := upperForms(in)
+		if len(got) != len(want) {
+			t.Errorf("%q has %d forms, want %d", in, len(got), len(want))
+			continue
+		}
+		for i, w := range want {
+			if s, ok := decodeUTF16(got[i]); !ok || s != w {
+				t.Errorf("form %d of %q is %q, want %q", i, in, s, w)
+			}
 		}
 	}
 }
