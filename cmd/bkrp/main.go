@@ -91,6 +91,7 @@ refused the log-on, 4 the server refused the call.`,
 		newWrapCommand(stdin, stdout, stderr),
 		newUnwrapCommand(stdin, stdout, stderr),
 		newSIDCommand(stdout, stderr),
+		newInspectCommand(stdin, stdout),
 	)
 	return root
 }

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// newInspectCommand is "bkrp inspect".
+func newInspectCommand(stdin io.Reader, stdout io.Writer) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "inspect FILE",
+		Short: "say what a blob, key, certificate or master key file is",
+		Long: `Inspect says what a file is, field by field, without any key: a wrapped secret
+of either kind, the domain's key pair or symmetric key as a domain controller
+stores them, a pointer to one of them, a certificate (DER or PEM), a PVK file,
+a DPAPI master key file, a roamed credential.
+
+Of what is secret only the length is shown.`,
+		Example: `  bkrp inspect disk.wrapped
+  bkrp inspect --json ntds_capi_0_45cbf2fb.pvk | jq .fields.modulus_sha256`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			data, err := readInput(args[0], stdin)
+			if err != nil {
+				return err
+			}
+			defer clear(data)
+			r, err := inspect(data)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				enc := json.NewEncoder(stdout)
+				enc.SetIndent("", "  ")
+				return enc.Encode(r)
+			}
+			_, err = io.WriteString(stdout, r.text())
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// errUnknown is a file that is none of what inspect knows.
+var errUnknown = errors.New("not known")
+
+// inspect says what data is. Each kind of file has a word at its head or a
+// length that the others do not have, so that at most one kind claims it; what
+// is wrong with the rest of it is then said in the terms of that kind.
+func inspect(data []byte) (*report, error) {
+	for _, kind := range []func([]byte) (*report, error){
+		inspectCertificate,
+		inspectPVK,
+		inspectRoamed,
+		inspectMasterKeyFile,
+		inspectKeyPair,
+		inspectServerKey,
+		inspectPointer,
+		inspectClientWrapped,
+		inspectServerWrapped,
+	} {
+		r, err := kind(data)
+		if !errors.Is(err, errUnknown) {
+			return r, err
+		}
+	}
+	return nil, fmt.Errorf("inspecting %d octets: they are no wrapped secret, key pair, ServerWrap key, key pointer, "+
+		"certificate, PVK file, master key file or roamed credential", len(data))
+}
