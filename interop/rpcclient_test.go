@@ -28,7 +28,7 @@ func TestRPCClient(t *testing.T) {
 	})
 	t.Run("SMB1 is not spoken", func(t *testing.T) {
 		out, err := s.client.RPCClient(t.Context(), s.host, s.port, s.credentials(peers.Alice), "getusername",
-			"--option=client min protocol=NT1", "--option=client max protocol=NT1")
+			dialect("NT1")...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +38,7 @@ func TestRPCClient(t *testing.T) {
 	})
 	t.Run("SMB1 negotiate leads to SMB2", func(t *testing.T) {
 		out, err := s.client.RPCClient(t.Context(), s.host, s.port, s.credentials(peers.Alice), "getusername",
-			"--option=client min protocol=NT1", "--option=client max protocol=SMB3")
+			dialects("NT1", "SMB3")...)
 		if err != nil || out.Code != 0 {
 			t.Errorf("%v %s", err, out)
 		}

@@ -150,8 +150,15 @@ func TestTortureSamba(t *testing.T) {
 	}
 }
 
-func dialect(name string) []string {
-	return []string{"--option=client min protocol=" + name, "--option=client max protocol=" + name}
+// dialect makes Samba's clients speak only the named dialect; rpcclient reads
+// the options for IPC$, smbtorture the others.
+func dialect(name string) []string { return dialects(name, name) }
+
+func dialects(oldest, newest string) []string {
+	return []string{
+		"--option=client min protocol=" + oldest, "--option=client max protocol=" + newest,
+		"--option=client ipc min protocol=" + oldest, "--option=client ipc max protocol=" + newest,
+	}
 }
 
 // The suite against our server, with the codes of Windows for unknown keys.
@@ -204,16 +211,38 @@ func TestTortureSpecCodes(t *testing.T) {
 	torture(t, s.client, "ncacn_np:"+s.host+"[seal]", s.credentials(peers.Alice), want, "--option=smb ports="+s.port)
 }
 
-// What a server that demands encryption says to a client that will not.
-func TestEncryptionRequired(t *testing.T) {
-	peers.Need(t, "rpcclient", "unshare", "bash")
-	s := startBkrpd(t, options{settings: map[string]string{"smb.encryption": `"require"`}})
-	out, err := s.client.RPCClient(t.Context(), s.host, s.port, s.credentials(peers.Alice), "getusername",
-		append(dialect("SMB2_10"), "--client-protection=sign")...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if out.Code == 0 || !strings.Contains(out.String(), "NT_STATUS_ACCESS_DENIED") {
-		t.Errorf("getusername over SMB 2.1, which cannot encrypt: %s", out)
+// What a server that demands encryption, or other dialects, says to a client
+// that has none of it. It also shows that the dialects above are spoken.
+func TestDialectRefused(t *testing.T) {
+	peers.Need(t, "rpcclient", "smbtorture", "bash")
+	for _, c := range []struct {
+		name     string
+		settings map[string]string
+		client   string
+		want     string
+	}{
+		{"no encryption", map[string]string{"smb.encryption": `"require"`}, "SMB2_10", "NT_STATUS_ACCESS_DENIED"},
+		{"too old", map[string]string{"smb.min_dialect": `"3.0.2"`}, "SMB3_00", "NT_STATUS_NOT_SUPPORTED"},
+		{"too new", map[string]string{"smb.max_dialect": `"2.1"`}, "SMB3_00", "NT_STATUS_NOT_SUPPORTED"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := startBkrpd(t, options{settings: c.settings})
+			who := s.credentials(peers.Alice)
+			out, err := s.client.RPCClient(t.Context(), s.host, s.port, who, "getusername", dialect(c.client)...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out.Code == 0 || !strings.Contains(out.String(), c.want) {
+				t.Errorf("rpcclient in %s: want %s: %s", c.client, c.want, out)
+			}
+			pinned := append(dialect(c.client), "--option=smb ports="+s.port)
+			if results, output, err := s.client.Torture(t.Context(), "ncacn_np:"+s.host+"[seal]", who, pinned...); err == nil {
+				for name, r := range results {
+					if r.Verdict == peers.Success {
+						t.Fatalf("smbtorture in %s: %s succeeded:\n%s", c.client, name, output)
+					}
+				}
+			}
+		})
 	}
 }
