@@ -48,7 +48,7 @@ var layerImports = map[string][]string{
 	"keystore/boltstore":     {"keystore", "keystore/internal/feed"},
 	"keystore/etcdstore":     {"keystore", "keystore/internal/feed"},
 	"keystore/keystoretest":  {"keystore"},
-	"dpapi":                  {".", "dtyp"},
+	"dpapi":                  {".", "dtyp", "internal/le"},
 
 	"bkrpserver": {".", "dtyp", "keystore", "internal/backuprkey", "internal/ndr", "internal/dcerpc", "internal/smb2",
 		"internal/lsarpc", "internal/gss", "internal/gss/spnego", "internal/gss/ntlm", "internal/gss/krb5"},
@@ -111,6 +111,7 @@ var layerOldCrypto = map[string][]string{
 		"serverkey.go",     // 3.1.4.1.1
 		"serverwrapped.go", // 2.2.4.1
 		"crossover.go",     // 2.2.6
+		"dpapi/roamed.go",  // the hash that guards a roamed credential
 	},
 	"crypto/md5": {
 		"internal/gss/ntlm/keys.go", "internal/gss/ntlm/session.go", // [MS-NLMP] 3.3.2, 3.4
