@@ -112,7 +112,7 @@ func (k *kekURI) UnmarshalText(text []byte) error {
 	case !ok || path == "":
 		return fmt.Errorf("%q is neither file:PATH nor passphrase-file:PATH", text)
 	case scheme != kekFile && scheme != kekPassphraseFile:
-		return fmt.Errorf("a key-encryption key by %q is not supported by this build, only file: and passphrase-file:", scheme)
+		return fmt.Errorf("a key-encryption key by %q is not supported by this build, only file: and passphrase-file: are", scheme)
 	}
 	*k = kekURI{scheme, path}
 	return nil
