@@ -153,17 +153,18 @@ func (r *call) handle(first bool, sealed *session) error {
 	c.reply.begin(&answer)
 	var st wire.Status
 	switch {
-	case related && first:
-		st = wire.StatusInvalidParameter
 	case r.Command == wire.Negotiate:
 		return r.negotiate()
-	case r.SessionID != 0 && x == nil:
+	case r.SessionID != 0 && x == nil && r.Command != wire.SessionSetup:
 		st = wire.StatusUserSessionDeleted
 	default:
 		if valid {
 			if st = r.authenticate(x); st == wire.StatusSuccess {
 				r.session = x
 			}
+		}
+		if st == wire.StatusSuccess && related && first {
+			st = wire.StatusInvalidParameter
 		}
 		if st == wire.StatusSuccess && expired && !allowedWhenExpired(r.Command) {
 			st = wire.StatusNetworkSessionExpired

@@ -70,7 +70,11 @@ func readMessage(r io.Reader) ([]byte, error) {
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, err
 	}
-	m := make([]byte, binary.LittleEndian.Uint32(head[:]))
+	n := binary.LittleEndian.Uint32(head[:])
+	if n < 4 || n > 1<<20 {
+		return nil, io.ErrUnexpectedEOF
+	}
+	m := make([]byte, n)
 	copy(m, head[:])
 	_, err := io.ReadFull(r, m[4:])
 	return m, err

@@ -25,6 +25,9 @@ func (r *call) sessionSetup(x *session) error {
 		// [MS-SMB2] 3.3.5.5 item 3: no multichannel here.
 		r.finish(wire.StatusRequestNotAccepted)
 		return nil
+	case r.SessionID != 0 && x == nil:
+		r.finish(wire.StatusUserSessionDeleted)
+		return nil
 	case c.srv.cfg.Encryption == EncryptionRequire && c.cipher == 0:
 		c.logRefused(errNoEncryption)
 		r.finish(wire.StatusAccessDenied)
@@ -142,8 +145,8 @@ func (c *conn) admit(r *call, x *session, sc gss.Context) error {
 	return nil
 }
 
-// refuseLogon ends the session. The client learns nothing of why; the log
-// does.
+// refuseLogon ends the session. The client learns nothing of why, except that
+// it could not be understood; the log does.
 func (r *call) refuseLogon(x *session, err error) error {
 	c := r.c
 	c.logRefused(err)
@@ -151,7 +154,11 @@ func (r *call) refuseLogon(x *session, err error) error {
 	x.end()
 	c.mu.Unlock()
 	c.srv.dropSession(x)
-	r.finish(wire.StatusLogonFailure)
+	st := wire.StatusLogonFailure
+	if errors.Is(err, gss.ErrToken) {
+		st = wire.StatusInvalidParameter // a broken client, told that it is one
+	}
+	r.finish(st)
 	return nil
 }
 
