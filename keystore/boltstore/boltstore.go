@@ -70,26 +70,25 @@ type Store struct {
 var _ keystore.Backend = (*Store)(nil)
 
 // Create makes a new file of mode 0600, and its directory with mode 0700 if
-// it is not there. A file that is there, unless it is empty, is an error
-// (fs.ErrExist) and is left alone.
+// it is not there. A file that is there is an error (fs.ErrExist) and is left
+// alone, unless it is what an earlier Create left that was killed.
 func Create(path string, o Options) (*Store, error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("boltstore: creating the directory: %w", err)
 	}
-	info, err := os.Stat(path)
-	if err == nil && info.Size() != 0 {
-		return nil, fmt.Errorf("boltstore: creating %s: %w", path, fs.ErrExist)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("boltstore: creating %s: %w", path, err)
-	}
 	s, err := open(path, o, true)
 	if err != nil {
+		if info, statErr := os.Stat(path); statErr == nil && info.Size() != 0 {
+			err = fmt.Errorf("%w: %w", fs.ErrExist, err)
+		}
 		return nil, err
 	}
 	err = s.update(func(tx *bolt.Tx) error {
-		_, err := tx.CreateBucketIfNotExists(bucket)
+		if name, _ := tx.Cursor().First(); name != nil {
+			return fs.ErrExist
+		}
+		_, err := tx.CreateBucket(bucket)
 		return err
 	})
 	// The file's own contents are synchronised by now, its name is not.
@@ -109,7 +108,7 @@ func Open(path string, o Options) (*Store, error) {
 	}
 	err = s.view(func(tx *bolt.Tx) error {
 		if tx.Bucket(bucket) == nil {
-			return fmt.Errorf("%w: %s is a bbolt file, but no key store", keystore.ErrCorrupt, path)
+			return fmt.Errorf("%w: %s is a bbolt file without a key store in it", keystore.ErrCorrupt, path)
 		}
 		return nil
 	})

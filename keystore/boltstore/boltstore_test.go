@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed05845750/bkrp/keystore"
 	"github.com/seed05845750/bkrp/keystore/keystoretest"
+	bolt "go.etcd.io/bbolt"
 )
 
 // newStore creates a store that is closed with the test.
@@ -112,7 +113,20 @@ func TestCreateAndOpenRefuse(t *testing.T) {
 	if err != nil {
 		t.Fatalf("creating over an empty file: %v", err)
 	}
-	if err := errors.Join(again.Close(), s.Close()); err != nil {
+	// A crash between the file's first write and the bucket's.
+	bare := filepath.Join(t.TempDir(), "bare.db")
+	db, err := bolt.Open(bare, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	finished, err := Create(bare, Options{})
+	if err != nil {
+		t.Fatalf("creating over an unfinished file: %v", err)
+	}
+	if err := errors.Join(finished.Close(), again.Close(), s.Close()); err != nil {
 		t.Fatal(err)
 	}
 }
