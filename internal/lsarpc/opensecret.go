@@ -1,0 +1,77 @@
+package lsarpc
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/seed05845750/bkrp/internal/ndr"
+)
+
+// openSecret is LsarOpenSecret ([MS-LSAD] 3.1.4.6.2, opnum 28).
+func (s *server) openSecret(ctx context.Context, c *call) error {
+	id := readHandle(&c.in)
+	name := readUnicodeString(&c.in).text(&c.in)
+	c.in.U32() // DesiredAccess
+	if err := c.parsed(); err != nil {
+		return err
+	}
+	o, err := c.handles.find(id)
+	if err != nil {
+		return err
+	}
+	if o != policy {
+		return c.refuseHandle(statusInvalidHandle)
+	}
+	value, st := s.readSecret(ctx, c, "LsarOpenSecret", name)
+	clear(value)
+	if st != statusSuccess {
+		return c.refuseHandle(st)
+	}
+	return c.writeHandle(object{secret: name})
+}
+
+// readSecret is the one way to a secret's value: it checks the name and the
+// caller, tells the audit, and gives the value in memory to be cleared. Who is
+// no administrator does not learn what there is.
+func (s *server) readSecret(ctx context.Context, c *call, operation, name string) ([]byte, status) {
+	e := SecretEvent{Caller: c.Identity, Operation: operation, Name: name, Granted: s.isAdministrator(c.Identity)}
+	value, st := s.secretFor(ctx, e)
+	e.Found = st == statusSuccess
+	if s.Audit != nil && s.Audit(ctx, e) != nil {
+		clear(value)
+		return nil, statusInternalError
+	}
+	return value, st
+}
+
+func (s *server) secretFor(ctx context.Context, e SecretEvent) ([]byte, status) {
+	switch {
+	case !e.Granted:
+		return nil, statusAccessDenied
+	case !validSecretName(e.Name):
+		return nil, statusInvalidParameter
+	case s.Secret == nil || !strings.HasPrefix(e.Name, secretPrefix):
+		return nil, statusNameNotFound
+	}
+	value, err := s.Secret(ctx, e.Name)
+	if errors.Is(err, ErrNoSecret) {
+		return nil, statusNameNotFound
+	}
+	if err != nil {
+		s.Log.ErrorContext(ctx, "reading an LSA secret", "name", e.Name, "error", err)
+		return nil, statusInternalError
+	}
+	return value, statusSuccess
+}
+
+// secretPrefix is what the names of all secrets begin with that are served:
+// the keys of the BackupKey protocol, which are global secrets (L-13).
+const secretPrefix = "G$BCKUPKEY_"
+
+// validSecretName is the rule of [MS-LSAD] 3.1.1.4: 1 to 128 code units, of
+// which none is a backslash.
+func validSecretName(name string) bool {
+	n := ndr.UTF16Len(name)
+	return n > 0 && 2*n < 0x101 && !strings.Contains(name, `\`)
+}
