@@ -9,15 +9,19 @@ import (
 	"github.com/seed05845750/bkrp/dtyp"
 )
 
-// Event is what the audit trail keeps of one call. It never holds a byte of a
+// Event is what the audit trail keeps of one call: of BackuprKey, or of a try to
+// read a key as an LSA secret. It never holds a byte of a
 // secret, a wrapped secret, or a key.
 type Event struct {
 	// Time is when the call came in.
 	Time time.Time
 	// Caller is who asked, as authenticated.
 	Caller Caller
-	// Action is what was asked for.
+	// Action is what BackuprKey was asked for; zero for the LSA.
 	Action bkrp.Action
+	// Operation is the call of the LSA, such as "LsarQuerySecret", and Secret
+	// the name it was given; both "" for BackuprKey.
+	Operation, Secret string
 	// Key is the key the call named or was given; zero when the call ended
 	// before one was known.
 	Key dtyp.GUID
@@ -47,9 +51,13 @@ func LogAuditor(log *slog.Logger) Auditor {
 		if !log.Enabled(ctx, level) {
 			return nil
 		}
-		attrs := make([]slog.Attr, 0, 9)
+		attrs := make([]slog.Attr, 0, 10)
+		if e.Operation == "" {
+			attrs = append(attrs, slog.String("action", e.Action.String()))
+		} else {
+			attrs = append(attrs, slog.String("action", e.Operation), slog.String("secret", e.Secret))
+		}
 		attrs = append(attrs,
-			slog.String("action", e.Action.String()),
 			slog.String("sid", e.Caller.SID.String()),
 			slog.String("account", e.Caller.Account()),
 			slog.String("mechanism", e.Caller.Mechanism),

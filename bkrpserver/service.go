@@ -104,16 +104,25 @@ func (s *Service) BackuprKey(ctx context.Context, caller Caller, action bkrp.Act
 		s.logger().ErrorContext(ctx, "the key store did not answer; no key was created or replaced",
 			"action", action.String(), "key", ev.Key.String(), "error", err)
 	}
-	audit := s.Audit
-	if audit == nil {
-		audit = LogAuditor(s.logger())
-	}
-	if err := audit(ctx, ev); err != nil {
-		s.logger().ErrorContext(ctx, "the audit trail could not be written; the answer is withheld", "error", err)
+	if s.audit(ctx, ev) != nil {
 		clear(out)
 		return nil, bkrp.StatusInternalError
 	}
 	return out, ev.Status
+}
+
+// audit puts a call on the trail. An error means that its answer has to be
+// withheld; the operator has been told then.
+func (s *Service) audit(ctx context.Context, ev *Event) error {
+	audit := s.Audit
+	if audit == nil {
+		audit = LogAuditor(s.logger())
+	}
+	err := audit(ctx, ev)
+	if err != nil {
+		s.logger().ErrorContext(ctx, "the audit trail could not be written; the answer is withheld", "error", err)
+	}
+	return err
 }
 
 // run authorises the call, in this one place, and hands it to its action.

@@ -1,38 +1,92 @@
-// Bkrpd serves the BackupKey Remote Protocol ([MS-BKRP]) of a domain, and
-// administers the keys and accounts that it serves.
+// Command bkrpd serves BackupKey to a domain and administers its keys and
+// accounts.
 package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/spf13/cobra"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+	os.Exit(run(context.Background(), os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr}))
 }
 
-// run is the whole program: 0 for success, 1 for an error, which cobra has
-// printed on stderr.
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	root := &cobra.Command{
-		Use:          "bkrpd",
-		Short:        "serve the DPAPI backup keys of a domain",
-		SilenceUsage: true,
-	}
+// stdio is what a command reads and prints to.
+type stdio struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// usageError is a mistake in how a command was called.
+type usageError struct{ error }
+
+// Exit codes.
+const (
+	exitOK    = 0
+	exitError = 1
+	exitUsage = 2
+)
+
+// run executes one command line and returns its exit code.
+func run(ctx context.Context, args []string, std stdio) int {
+	root := newRootCommand(std)
 	root.SetArgs(args)
-	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
-	if err := root.ExecuteContext(ctx); err != nil {
-		return 1
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
 	}
-	return 0
+	fmt.Fprintf(std.err, "bkrpd: %v\n", err)
+	var usage usageError
+	if errors.As(err, &usage) {
+		fmt.Fprintln(std.err, "Run it with --help to see how it is used.")
+		return exitUsage
+	}
+	return exitError
+}
+
+func newRootCommand(std stdio) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "bkrpd",
+		Short: "a BackupKey server",
+		Long: `bkrpd serves the BackupKey remote protocol: whoever it knows can have a secret
+wrapped, and only the owner of a wrapped secret gets it back.
+
+Exit codes: 0 done, 1 an error, 2 a mistake in the command line.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+	}
+	root.SetIn(std.in)
+	root.SetOut(std.out)
+	root.SetErr(std.err)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(newDemoCommand(std), newInitCommand(std), newServeCommand(std), newUserCommand(std))
+	return root
+}
+
+// addConfigFlag adds the flag that names the configuration file.
+func addConfigFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVar(file, "config", "", "the configuration file that bkrpd init made")
+	cmd.MarkFlagRequired("config")
+}
+
+// newLogger is the log that the configuration asks for.
+func newLogger(w io.Writer, cfg *config) *slog.Logger {
+	var level slog.Level
+	// The configuration's check has seen that it is one of slog's names.
+	_ = level.UnmarshalText([]byte(cfg.Log.Level))
+	o := &slog.HandlerOptions{Level: level}
+	if cfg.Log.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
 }

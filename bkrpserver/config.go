@@ -1,0 +1,138 @@
+package bkrpserver
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/seed05845750/bkrp/dtyp"
+)
+
+// The pipes by which BackupKey may be reached (2.1).
+const (
+	PipeProtectedStorage = "protected_storage"
+	PipeNTSvcs           = "ntsvcs"
+)
+
+// Dialect is an SMB dialect revision as it stands on the wire ([MS-SMB2]
+// 2.2.3). The zero Dialect leaves the bound to the server.
+type Dialect uint16
+
+// The dialects that are served.
+const (
+	SMB202 Dialect = 0x0202
+	SMB210 Dialect = 0x0210
+	SMB300 Dialect = 0x0300
+	SMB302 Dialect = 0x0302
+	SMB311 Dialect = 0x0311
+)
+
+// Encryption says what the server does about SMB encryption. BackupKey's calls
+// are sealed by RPC in either case.
+type Encryption uint8
+
+const (
+	// EncryptionOffer encrypts for clients that ask for it.
+	EncryptionOffer Encryption = iota
+	// EncryptionRequire refuses clients that cannot encrypt.
+	EncryptionRequire
+)
+
+// Limits bound what clients make the server hold and do. A zero field takes
+// its default; nothing is unbounded but where a field says so.
+type Limits struct {
+	// Connections is the most connections at a time; 4096.
+	Connections int
+	// ConnectionsPerAddress is the same from one client address; 1024.
+	ConnectionsPerAddress int
+	// AuthTimeout is how long a client may take to log on; 15 s.
+	AuthTimeout time.Duration
+	// AuthBytes is what a client may send before it has logged on, in octets;
+	// 256 KiB.
+	AuthBytes int
+	// Sessions is the most sessions of one connection; 8.
+	Sessions int
+	// Opens is the most open pipes of one connection; 64.
+	Opens int
+	// Outstanding is the most unanswered requests of one connection; 128.
+	Outstanding int
+	// IdleTimeout closes a connection that sends nothing for so long; 0 is
+	// never.
+	IdleTimeout time.Duration
+	// StallTimeout is how long a client may take to send the rest of a message
+	// or to read an answer; 30 s.
+	StallTimeout time.Duration
+}
+
+// Config is what a Server is made of. Service is required; the zero value of
+// everything else is the safe default.
+type Config struct {
+	// Service answers the calls. Its Store also has the accounts that may log
+	// on and the name and SID of the domain.
+	Service *Service
+	// ComputerName is the server's own NetBIOS name, which clients see when
+	// they log on; the first label of the host's name if empty.
+	ComputerName string
+	// Pipes are the pipes that answer BackupKey: PipeProtectedStorage,
+	// PipeNTSvcs or both; nil is PipeProtectedStorage (2.1).
+	Pipes []string
+	// MinDialect and MaxDialect bound the SMB dialects; 2.0.2 and 3.1.1.
+	MinDialect, MaxDialect Dialect
+	// Encryption is EncryptionOffer by default.
+	Encryption Encryption
+	// Limits have safe defaults.
+	Limits Limits
+	// Administrators may read the domain's keys as LSA secrets: users' SIDs,
+	// or those of groups that the domain vouches for. Normally none.
+	Administrators []dtyp.SID
+	// RequireMIC refuses NTLM clients that do not protect the negotiation by a
+	// MIC. Windows, Samba and Go clients do; impacket up to 0.10 does not.
+	RequireMIC bool
+	// Logger gets what an operator may want to know; nil is slog.Default().
+	Logger *slog.Logger
+}
+
+func (c *Config) check() error {
+	if c.Service == nil || c.Service.Store == nil {
+		return errors.New("bkrpserver: Config.Service and its Store are required")
+	}
+	for _, p := range c.Pipes {
+		if p != PipeProtectedStorage && p != PipeNTSvcs {
+			return fmt.Errorf("bkrpserver: pipe %q: BackupKey is served on %s and %s only (2.1)", p, PipeProtectedStorage, PipeNTSvcs)
+		}
+	}
+	return nil
+}
+
+func (c *Config) pipes() []string {
+	if len(c.Pipes) > 0 {
+		return c.Pipes
+	}
+	return []string{PipeProtectedStorage}
+}
+
+// computerName is a NetBIOS name: at most 15 characters in upper case.
+func (c *Config) computerName() string {
+	name := c.ComputerName
+	if name == "" {
+		name, _ = os.Hostname()
+		name, _, _ = strings.Cut(name, ".")
+	}
+	if name == "" {
+		name = "BKRPD"
+	}
+	if len(name) > 15 {
+		name = name[:15]
+	}
+	return strings.ToUpper(name)
+}
+
+func (c *Config) logger() *slog.Logger {
+	if c.Logger != nil {
+		return c.Logger
+	}
+	return slog.Default()
+}

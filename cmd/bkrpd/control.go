@@ -1,0 +1,110 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/seed05845750/bkrp/keystore"
+)
+
+// errNoDaemon says that nobody listens on the control socket.
+var errNoDaemon = errors.New("no daemon is running on this store")
+
+// maxAdminRequest bounds a request on the control socket, in octets.
+const maxAdminRequest = 64 << 10
+
+// control is the daemon's end of the control socket: HTTP on a Unix socket of
+// mode 0600, so that only who may read the store may administer it.
+type control struct {
+	server   http.Server
+	listener net.Listener
+	done     chan struct{}
+}
+
+// listenControl takes the socket at path. A socket that a dead daemon left is
+// replaced; that nobody lives there is known because the caller has the store
+// open, which only one process can.
+func listenControl(path string, store *keystore.Store, log *slog.Logger) (*control, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("replacing the control socket: %w", err)
+	}
+	old := syscall.Umask(0o177)
+	l, err := net.Listen("unix", path)
+	syscall.Umask(old)
+	if err != nil {
+		return nil, fmt.Errorf("listening on the control socket: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /admin", func(w http.ResponseWriter, r *http.Request) {
+		var req adminRequest
+		body := http.MaxBytesReader(w, r.Body, maxAdminRequest)
+		if err := json.NewDecoder(body).Decode(&req); err != nil {
+			http.Error(w, "request is not understood", http.StatusBadRequest)
+			return
+		}
+		defer clear(req.Password)
+		resp := administer(r.Context(), store, &req)
+		log.InfoContext(r.Context(), "admin", "verb", string(req.Verb), "name", req.Name, "error", resp.Error)
+		json.NewEncoder(w).Encode(resp)
+	})
+	c := &control{listener: l, done: make(chan struct{})}
+	c.server = http.Server{Handler: mux, ReadTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+	go func() {
+		defer close(c.done)
+		c.server.Serve(l)
+	}()
+	return c, nil
+}
+
+// close lets requests under way end and removes the socket.
+func (c *control) close(ctx context.Context) error {
+	err := c.server.Shutdown(ctx)
+	<-c.done
+	return err
+}
+
+// askDaemon has a request done by the daemon that listens at path. Without one
+// the error is errNoDaemon.
+func askDaemon(ctx context.Context, path string, req *adminRequest) (*adminResponse, error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(body)
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		},
+	}}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://bkrpd/admin", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(r)
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
+		return nil, errNoDaemon
+	}
+	if err != nil {
+		return nil, fmt.Errorf("asking the daemon at %s: %w", path, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("asking the daemon at %s: %s", path, resp.Status)
+	}
+	out := new(adminResponse)
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return nil, fmt.Errorf("asking the daemon at %s: %w", path, err)
+	}
+	return out, nil
+}

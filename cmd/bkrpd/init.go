@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seed05845750/bkrp/keystore"
+	"github.com/seed05845750/bkrp/keystore/boltstore"
+)
+
+// configName is the configuration file that init makes in its directory.
+const configName = "bkrpd.toml"
+
+// initOptions say what "bkrpd init" makes, and where.
+type initOptions struct {
+	Dir     string
+	Domain  string
+	NetBIOS string
+	// KEK is where the key-encryption key comes from; zero makes a key file.
+	KEK string
+}
+
+// newInitCommand is "bkrpd init".
+func newInitCommand(std stdio) *cobra.Command {
+	var o initOptions
+	cmd := &cobra.Command{
+		Use:   "init --dir DIR --domain DNSNAME",
+		Short: "make a domain: its store, its SID, its key-encryption key, its configuration",
+		Long: `Init makes DIR (mode 0700) with
+
+  bkrpd.toml  the configuration: every option with its default and a line on it
+  bkrpd.db    the store, sealed; keys are made in it when they are first needed
+  kek.bin     the key-encryption key that seals the store, mode 0600
+
+Keep a copy of kek.bin somewhere else: without it nothing in the store, and so
+nothing that was ever wrapped, can be opened. With --kek passphrase-file:FILE the
+first line of that file is the passphrase that seals the store, and no kek.bin is
+made. An existing domain is left alone.`,
+		Example: `  bkrpd init --dir /var/lib/bkrpd --domain example.com --netbios EXAMPLE`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			file, err := initDomain(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(std.out, "made the domain %s; its configuration is %s\n", o.Domain, file)
+			fmt.Fprintf(std.out, "add users with: bkrpd user add NAME --config %s\n", file)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&o.Dir, "dir", "", "the directory to make")
+	cmd.Flags().StringVar(&o.Domain, "domain", "", "DNS name of the domain")
+	cmd.Flags().StringVar(&o.NetBIOS, "netbios", "", "NetBIOS name of the domain (default: the first label of its DNS name, in upper case)")
+	cmd.Flags().StringVar(&o.KEK, "kek", "", "what seals the store, file:PATH (made if it is not there) or passphrase-file:PATH (default: file:kek.bin)")
+	cmd.MarkFlagRequired("dir")
+	cmd.MarkFlagRequired("domain")
+	return cmd
+}
+
+// initDomain makes a domain and returns its configuration file. The
+// configuration is written last: where it stands, the domain is whole.
+func initDomain(ctx context.Context, o initOptions) (file string, err error) {
+	file = filepath.Join(o.Dir, configName)
+	if _, err := os.Lstat(file); err == nil {
+		return "", fmt.Errorf("%s exists: this directory holds a domain already", file)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	cfg, err := initConfig(o)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return "", err
+	}
+	if err := createStore(ctx, o.Dir, cfg); err != nil {
+		return "", err
+	}
+	return file, writeConfig(file, cfg)
+}
+
+// initConfig is the default configuration with the domain filled in.
+func initConfig(o initOptions) (*config, error) {
+	cfg := defaultConfig()
+	cfg.Domain.Name = strings.ToLower(o.Domain)
+	cfg.Domain.NetBIOS = strings.ToUpper(o.NetBIOS)
+	if o.NetBIOS == "" {
+		label, _, _ := strings.Cut(o.Domain, ".")
+		cfg.Domain.NetBIOS = strings.ToUpper(label)
+	}
+	cfg.Domain.SID = keystore.RandomDomainSID()
+	if o.KEK != "" {
+		if err := cfg.Seal.KEK.UnmarshalText([]byte(o.KEK)); err != nil {
+			return nil, usageError{fmt.Errorf("--kek: %w", err)}
+		}
+		// The configuration is read relative to its own directory, the flag
+		// relative to this one.
+		path, err := filepath.Abs(cfg.Seal.KEK.Path)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Seal.KEK.Path = path
+	}
+	for _, f := range cfg.check() {
+		return nil, usageError{fmt.Errorf("%s: %w", f.key, f.err)}
+	}
+	return &cfg, nil
+}
+
+// createStore makes the sealed store and, unless there is one, its key file.
+func createStore(ctx context.Context, dir string, cfg *config) error {
+	c := *cfg
+	c.resolve(dir)
+	sealer, err := createKEK(c.Seal.KEK)
+	if err != nil {
+		return err
+	}
+	backend, err := boltstore.Create(c.Store.Bolt.Path, boltstore.Options{})
+	if err != nil {
+		return err
+	}
+	err = keystore.Create(ctx, backend, sealer, keystore.Domain{
+		DNSName: c.Domain.Name, NetBIOSName: c.Domain.NetBIOS, SID: c.Domain.SID,
+	})
+	return errors.Join(err, backend.Close())
+}
+
+func createKEK(uri kekURI) (keystore.Sealer, error) {
+	if uri.Scheme != kekFile {
+		return openKEK(uri)
+	}
+	if _, err := os.Lstat(uri.Path); err == nil {
+		return keystore.ReadKeyFile(uri.Path)
+	}
+	return keystore.CreateKeyFile(uri.Path)
+}
+
+// writeConfig writes the configuration whole or not at all.
+func writeConfig(file string, cfg *config) error {
+	f, err := os.CreateTemp(filepath.Dir(file), configName+".*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // gone already when all went well
+	if err := errors.Join(writeSample(f, *cfg), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), file)
+}

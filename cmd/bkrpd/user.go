@@ -1,0 +1,158 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// newUserCommand is "bkrpd user".
+func newUserCommand(std stdio) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "user",
+		Short: "manage the accounts that may log on",
+		Long: `User manages the local accounts, which the store keeps sealed: a name, a SID, and
+the hash by which NTLM proves the password. It works on a running daemon and on
+a store that no daemon has open.`,
+	}
+	cmd.AddCommand(
+		newUserPasswordCommand(std, verbUserAdd, "add NAME", "add an account; prints its name and SID",
+			`  bkrpd user add alice --config /var/lib/bkrpd/bkrpd.toml`),
+		newUserPasswordCommand(std, verbUserPasswd, "passwd NAME", "change an account's password", ""),
+		newUserRemoveCommand(std),
+		newUserListCommand(std),
+	)
+	return cmd
+}
+
+func newUserPasswordCommand(std stdio, verb adminVerb, use, short, example string) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:     use + " --config FILE",
+		Short:   short,
+		Long:    short + ".\nThe password is asked for on a terminal; otherwise it is the first line of standard input.",
+		Example: example,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := loadConfig(file, nil)
+			if err != nil {
+				return err
+			}
+			password, err := readNewPassword(std, args[0])
+			if err != nil {
+				return err
+			}
+			defer clear(password)
+			return runUser(cmd.Context(), std, cfg, &adminRequest{Verb: verb, Name: args[0], Password: password})
+		},
+	}
+	addConfigFlag(cmd, &file)
+	return cmd
+}
+
+func newUserRemoveCommand(std stdio) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "remove NAME --config FILE",
+		Short: "remove an account; its SID is not given out again",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := loadConfig(file, nil)
+			if err != nil {
+				return err
+			}
+			return runUser(cmd.Context(), std, cfg, &adminRequest{Verb: verbUserRemove, Name: args[0]})
+		},
+	}
+	addConfigFlag(cmd, &file)
+	return cmd
+}
+
+func newUserListCommand(std stdio) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "list --config FILE",
+		Short: "print the name and the SID of each account",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(file, nil)
+			if err != nil {
+				return err
+			}
+			return runUser(cmd.Context(), std, cfg, &adminRequest{Verb: verbUserList})
+		},
+	}
+	addConfigFlag(cmd, &file)
+	return cmd
+}
+
+// runUser has the request done and prints the accounts that came back.
+func runUser(ctx context.Context, std stdio, cfg *config, req *adminRequest) error {
+	resp, err := ask(ctx, cfg, req)
+	if err != nil {
+		return fmt.Errorf("%s: %w", req.Verb, err)
+	}
+	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
+	for _, u := range resp.Users {
+		fmt.Fprintf(w, "%s\t%s\n", u.Name, u.SID)
+	}
+	return w.Flush()
+}
+
+// maxPassword bounds a password, in octets.
+const maxPassword = 1024
+
+// readNewPassword asks twice on a terminal, and takes the first line of
+// standard input otherwise. A password never stands on the command line.
+func readNewPassword(std stdio, name string) ([]byte, error) {
+	f, ok := std.in.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return readPasswordLine(std.in)
+	}
+	first, err := promptPassword(std, f, "Password for "+name+": ")
+	if err != nil {
+		return nil, err
+	}
+	second, err := promptPassword(std, f, "Again: ")
+	if err != nil {
+		return nil, err
+	}
+	defer clear(second)
+	if !bytes.Equal(first, second) {
+		return nil, errors.New("the two passwords are not the same")
+	}
+	return first, nil
+}
+
+func promptPassword(std stdio, f *os.File, prompt string) ([]byte, error) {
+	fmt.Fprint(std.err, prompt)
+	p, err := term.ReadPassword(int(f.Fd()))
+	fmt.Fprintln(std.err)
+	if err != nil {
+		return nil, fmt.Errorf("reading the password: %w", err)
+	}
+	return p, nil
+}
+
+func readPasswordLine(in io.Reader) ([]byte, error) {
+	line, err := bufio.NewReader(io.LimitReader(in, maxPassword+2)).ReadBytes('\n')
+	if err != nil && err != io.EOF {
+		return nil, fmt.Errorf("reading the password: %w", err)
+	}
+	line = bytes.TrimRight(line, "\r\n")
+	if len(line) == 0 {
+		return nil, errors.New("no password: give it as one line on standard input, or run this on a terminal")
+	}
+	if len(line) > maxPassword {
+		return nil, fmt.Errorf("the password is longer than %d octets", maxPassword)
+	}
+	return line, nil
+}
