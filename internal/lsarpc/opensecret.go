@@ -32,7 +32,8 @@ func (s *server) openSecret(ctx context.Context, c *call) error {
 }
 
 // readSecret is the one way to a secret's value: it checks the name and the
-// caller, tells the audit, and gives the value in memory to be cleared. Who is
+// caller, tells the audit, without which there is no answer, and gives the
+// value in memory to be cleared. Who is
 // no administrator does not learn what there is.
 func (s *server) readSecret(ctx context.Context, c *call, operation, name string) ([]byte, status) {
 	e := SecretEvent{Caller: c.Identity, Operation: operation, Name: name, Granted: s.isAdministrator(c.Identity)}
