@@ -1,7 +1,6 @@
 package keystore
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"testing"
@@ -62,7 +61,8 @@ func FuzzVaultOpen(f *testing.F) {
 	f.Add("other", sealed)
 	f.Fuzz(func(t *testing.T, name string, b []byte) {
 		value, err := v.open(name, b)
-		if err == nil && (name != "name" || !bytes.Equal(b, sealed)) {
+		// Each fuzzing process has a seed of its own, so the octets may differ.
+		if err == nil && (name != "name" || string(value) != "value") {
 			t.Fatalf("%x opens as %q", b, name)
 		}
 		if err != nil && (!errors.Is(err, ErrCorrupt) || value != nil) {

@@ -66,19 +66,20 @@ func rotateUntilKilled(dir, pairDir string) error {
 	left := make(chan string, 1000) // the pairs that no earlier process took
 	if pairDir != "" {
 		s.SetGeneratePair(func(string, time.Time) (*bkrp.KeyPair, error) {
-			for file := range left {
-				// Taken by renaming it, so that it is used once.
-				taken := filepath.Join(dir, filepath.Base(file))
-				if err := os.Rename(file, taken); err != nil {
-					return nil, err
-				}
-				secret, err := os.ReadFile(taken)
-				if err != nil {
-					return nil, err
-				}
-				return bkrp.ParseKeyPair(secret)
+			file, ok := <-left
+			if !ok {
+				return nil, errors.New("no pair is left")
 			}
-			return nil, errors.New("no pair is left")
+			// Taken by renaming it, so that it is used once.
+			taken := filepath.Join(dir, filepath.Base(file))
+			if err := os.Rename(file, taken); err != nil {
+				return nil, err
+			}
+			secret, err := os.ReadFile(taken)
+			if err != nil {
+				return nil, err
+			}
+			return bkrp.ParseKeyPair(secret)
 		})
 		files, err := filepath.Glob(filepath.Join(pairDir, "*"))
 		if err != nil {

@@ -6,7 +6,8 @@ import (
 	"log/slog"
 	"unicode/utf16"
 
-	"golang.org/x/crypto/md4" // NTLM requires it; no other file uses it
+	//lint:ignore SA1019 NTLM requires MD4; no other file uses it
+	"golang.org/x/crypto/md4"
 )
 
 // NTHash is MD4 of a password in UTF-16LE ([MS-NLMP] 3.3.1, NTOWFv1), which is
