@@ -84,6 +84,10 @@ var spoilings = []struct {
 	{"S-3.1.4.1.4-09", "first octet of padding", 0, func(c *crafted) { c.pad()[0] = 1 }},
 	{"S-3.1.4.1.4-09", "block type of padding", 0, func(c *crafted) { c.pad()[1] = 1 }},
 	{"S-3.1.4.1.4-09", "padding shorter than eight", 0, func(c *crafted) { c.pad()[9] = 0 }},
+	{"S-3.1.4.1.4-09", "seven octets of padding before a sound message", 0, func(c *crafted) {
+		n := modulusSize - (pkcs1Overhead - 1) - c.f.secretHeader() - c.f.payloadKey()
+		c.secret = c.f.appendSecret(nil, bytes.Repeat([]byte{5}, n), c.payload)
+	}},
 	{"S-3.1.4.1.4-09", "padding of no octets", 0, func(c *crafted) { c.pad()[2] = 0 }},
 	{"S-3.1.4.1.4-09", "no end of padding", 0, func(c *crafted) {
 		c.em = bytes.Repeat([]byte{0x11}, modulusSize)
