@@ -1,7 +1,6 @@
 package smb2
 
 import (
-	"fmt"
 	"runtime"
 	"syscall"
 	"testing"
@@ -93,7 +92,7 @@ func TestIdleMemory(t *testing.T) {
 	}
 	after := measure()
 	each := (after - min(before, after)) / n
-	t.Log(fmt.Sprintf("%d octets for each of %d idle connections, both ends", each, n))
+	t.Logf("%d octets for each of %d idle connections, both ends", each, n)
 	if each > most {
 		t.Errorf("an idle connection costs %d octets, more than %d", each, most)
 	}

@@ -37,8 +37,7 @@ func (c *conn) negotiateSMB1(frame []byte) error {
 	switch {
 	case slices.Contains(req.Dialects, wire.SMB1NameWildcard) && cfg.MaxDialect > Dialect202:
 		dialect = wire.DialectWildcard
-	case slices.Contains(req.Dialects, wire.SMB1Name202) && cfg.MinDialect <= Dialect202 &&
-		cfg.Encryption != EncryptionRequire:
+	case slices.Contains(req.Dialects, wire.SMB1Name202) && cfg.MinDialect <= Dialect202:
 		dialect = Dialect202
 	default:
 		return fmt.Errorf("%w: an SMB1 client without a dialect in common", errProtocol)
