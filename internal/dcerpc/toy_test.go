@@ -6,6 +6,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -118,4 +119,10 @@ func (c *toyContext) Verify(msg, sig []byte) error {
 		return gss.ErrSignature
 	}
 	return nil
+}
+
+func asFault(err error) (Fault, bool) {
+	var f Fault
+	ok := errors.As(err, &f)
+	return f, ok
 }
