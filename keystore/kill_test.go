@@ -118,9 +118,9 @@ func rotateUntilKilled(dir, pairDir string) error {
 // A process that is killed at any moment leaves every key that it has given
 // out openable, and one current key of each kind, or none before the first.
 func TestKill(t *testing.T) {
-	const rounds, roundsPerStore, inEarnest, pairCount = 210, 6, 8, 24
+	const rounds, roundsPerStore, inEarnest, pairCount = 210, 6, 6, 12
 	if testing.Short() {
-		t.Skip("kills a process 210 times, which takes half a minute; not with -short")
+		t.Skip("kills a process 210 times, which takes half a minute or more; not with -short")
 	}
 	made := makePairs(t, pairCount)
 	var dir, pairDir string
@@ -203,7 +203,7 @@ func killOne(t *testing.T, dir, pairDir string, acknowledged map[string]bool) bo
 	}
 	// A third is killed while it creates or opens the store, the others after.
 	lines := bufio.NewScanner(out)
-	wait := time.Duration(rand.Int64N(int64(40 * time.Millisecond)))
+	wait := time.Duration(rand.Int64N(int64(25 * time.Millisecond)))
 	if rand.IntN(3) != 0 && lines.Scan() && pairDir == "" {
 		wait *= 12 // RSA keys take that long
 	}
