@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -91,17 +92,18 @@ func (c *conn) run() error {
 				return fmt.Errorf("smb2: setting the idle deadline: %w", err)
 			}
 		}
-		frame, err := c.frames.next(l.frame(), !c.authed)
+		frame, err := c.frames.next(c.mostNow(), !c.authed)
 		if err == io.EOF || errors.Is(err, net.ErrClosed) {
 			return nil
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) && c.authed && c.frames.empty() && c.working() {
+			continue // not idle: the client waits for us
 		}
 		if err != nil {
 			return fmt.Errorf("smb2: reading a frame: %w", err)
 		}
 		if !c.authed {
-			if c.received += frameHeader + len(frame); c.received > l.AuthBytes {
-				return fmt.Errorf("%w: too much data before the logon", errProtocol)
-			}
+			c.received += frameHeader + len(frame)
 		}
 		if len(frame) == 0 {
 			continue // a keep-alive
@@ -110,6 +112,16 @@ func (c *conn) run() error {
 			return err
 		}
 	}
+}
+
+// mostNow is the largest frame that is read next, in octets. Before the first
+// logon it is what is left of the data that a client may send until then.
+func (c *conn) mostNow() int {
+	l := &c.srv.cfg.Limits
+	if c.authed {
+		return l.frame()
+	}
+	return min(l.frame(), minFrame, l.AuthBytes-c.received)
 }
 
 // authenticated lifts the bounds on a connection without a logon.
@@ -142,13 +154,30 @@ func (c *conn) teardown() {
 	c.pipes.Wait()
 }
 
-// inFlight reports whether a pipe has something to do or to say.
+// inFlight reports whether a pipe has something to do or to say, or the
+// connection is just being written to.
 func (c *conn) inFlight() bool {
-	c.mu.Lock()
+	if !c.mu.TryLock() {
+		return true
+	}
 	defer c.mu.Unlock()
 	for _, x := range c.sessions {
 		for _, p := range x.pipes {
 			if p.busy() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// working reports whether a PipeFunc works on something.
+func (c *conn) working() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, x := range c.sessions {
+		for _, p := range x.pipes {
+			if p.working() {
 				return true
 			}
 		}

@@ -46,11 +46,14 @@ func (f *frameReader) next(most int, restrict bool) ([]byte, error) {
 	}
 	head := f.buf[f.r : f.r+frameHeader]
 	n := int(binary.BigEndian.Uint32(head) & 0xFFFFFF)
+	if n > most {
+		return nil, errFrame
+	}
 	if head[0] == keepAlive && n == 0 {
 		f.r += frameHeader
 		return nil, nil
 	}
-	if head[0] != 0 || n > most || n == 0 {
+	if head[0] != 0 || n == 0 {
 		return nil, errFrame
 	}
 	if frameHeader+n <= smallFrame {
@@ -108,6 +111,9 @@ func (f *frameReader) large(n int, restrict bool) ([]byte, error) {
 	}
 	return frame, nil
 }
+
+// empty reports whether no part of a frame has come.
+func (f *frameReader) empty() bool { return f.r == f.w && f.borrowed == nil }
 
 func (f *frameReader) hurry() {
 	// An error here is one that the following Read gives as well.

@@ -59,9 +59,7 @@ func (r *call) transceive(req *wire.IoctlRequest) wire.Status {
 	}
 	p.waiters = append(p.waiters, w)
 	if st := p.deliver(req.Input); st != wire.StatusSuccess {
-		if w.withdraw() {
-			return st
-		}
+		return w.withdraw(st)
 	}
 	return wire.StatusPending
 }

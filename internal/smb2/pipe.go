@@ -216,8 +216,10 @@ func (p *Pipe) deliver(data []byte) wire.Status {
 	return wire.StatusSuccess
 }
 
-// busy reports whether the PipeFunc works on something or the client has not
-// read all of the answer.
-func (p *Pipe) busy() bool {
-	return len(p.in) > p.inFrom || len(p.out) > 0 || !p.starving && !p.ended
+// working reports whether the PipeFunc works on something, and busy whether it
+// does that or the client has not read all of the answer.
+func (p *Pipe) working() bool {
+	return !p.ended && !p.stuck && (!p.starving || len(p.in) > p.inFrom)
 }
+
+func (p *Pipe) busy() bool { return p.working() || len(p.out) > 0 }

@@ -525,6 +525,27 @@ func TestSlow(t *testing.T) {
 		c := logon(t, addr, Dialect311, testUser)
 		c.gone()
 	})
+	t.Run("idle while the server works", func(t *testing.T) {
+		_, addr := startServer(t, Config{Limits: Limits{IdleTimeout: 100 * time.Millisecond},
+			Pipes: map[string]PipeFunc{"long": func(ctx context.Context, p *Pipe) {
+				m, err := readMessage(p)
+				if err != nil {
+					return
+				}
+				select {
+				case <-ctx.Done():
+				case <-time.After(time.Second):
+				}
+				p.Write(m)
+				io.Copy(io.Discard, p)
+			}}})
+		c := logon(t, addr, Dialect311, testUser)
+		id := c.open("long")
+		if h, _ := c.do(wire.Ioctl, transceiveBody(id, message(20), 100)); h.Status != wire.StatusSuccess {
+			t.Error(h.Status)
+		}
+		c.gone()
+	})
 }
 
 // fatalRecorder is a testing.TB whose Fatal ends the goroutine and no test.

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -20,7 +22,7 @@ type Server struct {
 	// comes or goes, not by requests.
 	mu        sync.Mutex
 	closing   bool
-	full      bool
+	lastFull  time.Time // when a refused connection was last logged
 	listeners []net.Listener
 	conns     map[*conn]struct{}
 	byHost    map[string]int
@@ -110,12 +112,14 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 // closeIdle closes the connections without a call in flight, or all of them,
-// and reports whether some are left.
+// and reports whether some are left. It takes no lock of a connection while it
+// holds that of the server.
 func (s *Server) closeIdle(all bool) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	conns := slices.Collect(maps.Keys(s.conns))
+	s.mu.Unlock()
 	left := false
-	for c := range s.conns {
+	for _, c := range conns {
 		if all {
 			c.cancel()
 		}
@@ -165,15 +169,15 @@ func (s *Server) addConn(c *conn) bool {
 		return false
 	}
 	if len(s.conns) >= l.Connections || s.byHost[c.host] >= l.ConnectionsPerAddress {
-		if !s.full {
-			// Once for each time the server fills up, not for each client.
-			s.full = true
+		if now := time.Now(); now.Sub(s.lastFull) > time.Minute {
+			// Not for each client: whoever fills the server up could fill
+			// the log up, too.
+			s.lastFull = now
 			s.cfg.Log.Warn("SMB connection limit reached: refusing clients",
 				"peer", c.nc.RemoteAddr(), "connections", len(s.conns), "from peer", s.byHost[c.host])
 		}
 		return false
 	}
-	s.full = false
 	s.conns[c] = struct{}{}
 	s.byHost[c.host]++
 	s.running.Add(1)

@@ -129,20 +129,22 @@ func (c *conn) admit(r *call, x *session, sc gss.Context) error {
 	if sc.Identity().SID.IsZero() {
 		return errNobody
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if r.session != nil {
 		if sc.Identity().SID != x.identity.SID {
 			return errOther
 		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		x.expiry = sc.Expiry()
 		return nil
 	}
-	if err := x.establish(sc); err != nil {
-		return err
+	c.mu.Lock()
+	err := x.establish(sc)
+	c.mu.Unlock()
+	if err == nil {
+		c.srv.addSession(x)
 	}
-	c.srv.addSession(x)
-	return nil
+	return err
 }
 
 // refuseLogon ends the session. The client learns nothing of why, except that
@@ -177,7 +179,12 @@ func (r *call) endPrevious(x *session, id uint64) {
 	if old == nil || old.identity.SID != x.identity.SID {
 		return
 	}
-	old.conn.mu.Lock()
+	if !old.conn.mu.TryLock() {
+		// Maybe it is held by a write to a client that is gone, for as long
+		// as the stall time.
+		old.conn.nc.Close()
+		old.conn.mu.Lock()
+	}
 	old.end()
 	old.conn.mu.Unlock()
 	r.c.srv.dropSession(old)

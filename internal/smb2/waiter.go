@@ -102,29 +102,33 @@ func (w *waiter) answer(st wire.Status, data []byte) {
 	w.ship(buf, true)
 }
 
-// unlist takes w off the requests that wait and reports whether it was there.
-// The caller holds mu.
-func (c *conn) unlist(w *waiter) bool {
+// unlist takes w off the requests that wait. The caller holds mu.
+func (c *conn) unlist(w *waiter) {
 	i := slices.Index(c.waiting, w)
 	if i < 0 {
-		return false
+		return
 	}
 	last := len(c.waiting) - 1
 	c.waiting[i] = c.waiting[last]
 	c.waiting[last] = nil
 	c.waiting = c.waiting[:last]
-	return true
 }
 
-// withdraw takes back a request that was made to wait, and reports whether it
-// had not been answered yet. The caller holds conn.mu.
-func (w *waiter) withdraw() bool {
-	p := w.pipe
-	if w.asyncID != 0 {
-		return false
-	}
+// withdraw takes back a request that was made to wait, because of an error,
+// and gives the status of its response: the error, unless the request was
+// answered meanwhile or by an interim response. The caller holds conn.mu.
+func (w *waiter) withdraw(st wire.Status) wire.Status {
+	c, p := w.pipe.session.conn, w.pipe
 	p.waiters = slices.DeleteFunc(p.waiters, func(o *waiter) bool { return o == w })
-	return p.session.conn.unlist(w)
+	switch {
+	case !slices.Contains(c.waiting, w):
+		return wire.StatusPending
+	case w.asyncID != 0:
+		w.answer(st, nil)
+		return wire.StatusPending
+	}
+	c.unlist(w)
+	return st
 }
 
 // interim tells the client that the answer takes a while. It is not signed:
