@@ -43,11 +43,25 @@ func readObjectAttributes(r *ndr.Reader) (plain bool) {
 	if rootDirectory || objectName || securityDescriptor {
 		return false
 	}
-	if qualityOfService { // SECURITY_QUALITY_OF_SERVICE, 2.2.3.7
-		r.U32()
-		r.Enum()
-		r.U8()
-		r.U8()
+	if qualityOfService {
+		skipQualityOfService(r)
 	}
 	return true
+}
+
+// skipQualityOfService passes over SECURITY_QUALITY_OF_SERVICE ([MS-LSAD]
+// 2.2.3.7), behind which nothing but DesiredAccess follows. In NDR64 Samba
+// widens Length, which is a long, and not ImpersonationLevel, which is an
+// enumeration, and so sends four octets more than there should be: what is left
+// of the stub tells which form it is.
+func skipQualityOfService(r *ndr.Reader) {
+	const widened, desiredAccess = 8 + 2 + 1 + 1 + 4, 4
+	if r.Encoding().NDR64 && r.Remaining() == widened+desiredAccess {
+		r.Octets(widened)
+		return
+	}
+	r.U32()  // Length
+	r.Enum() // ImpersonationLevel
+	r.U8()   // ContextTrackingMode
+	r.U8()   // EffectiveOnly
 }
