@@ -45,16 +45,21 @@ const (
 	Off
 )
 
-// ErrorCodes chooses what a client is told about a key that is not there
-//
+// ErrorCodes chooses between the codes that the text recommends and those that
+// Windows answers where it does not follow them. No client has a reason to care
+// (C-3.2.4-17).
 type ErrorCodes uint8
 
 const (
-	// SpecCodes answers ERROR_FILE_NOT_FOUND, as 3.1.4.1.4 and 3.1.4.1.2.1
-	// recommend.
+	// SpecCodes answers ERROR_FILE_NOT_FOUND for a key that is not there
+	// and ERROR_INVALID_ACCESS for a ServerWrap secret whose MAC is
+	// wrong (S-3.1.4.1.2.1-09).
 	SpecCodes ErrorCodes = iota
-	// WindowsCodes answers ERROR_INVALID_DATA, as Windows Server 2008 and
-	// later do.
+	// WindowsCodes answers ERROR_INVALID_DATA for the former, as Windows
+	// Server 2008 and later do, and ERROR_INVALID_SID for the latter: what
+	// Windows says when the payload decrypts to no SID. Here every wrong
+	// MAC gets it, whatever the payload decrypts to, so that the answer tells
+	// nothing of the payload.
 	WindowsCodes
 )
 
@@ -238,7 +243,12 @@ func (s *Service) statusOf(err error) bkrp.Status {
 		return bkrp.StatusFileNotFound
 	case errors.Is(err, bkrp.ErrClientSecret):
 		return bkrp.StatusInvalidData
-	case errors.Is(err, bkrp.ErrServerMAC), errors.Is(err, errOtherOwner):
+	case errors.Is(err, bkrp.ErrServerMAC):
+		if s.ErrorCodes == WindowsCodes {
+			return bkrp.StatusInvalidSID
+		}
+		return bkrp.StatusInvalidAccess
+	case errors.Is(err, errOtherOwner):
 		return bkrp.StatusInvalidAccess
 	}
 	return bkrp.StatusInternalError

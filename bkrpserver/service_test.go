@@ -269,6 +269,24 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestWrongMAC covers A-12: one code in each setting, whether what decrypts has
+// a SID in it or not.
+func TestWrongMAC(t *testing.T) {
+	f := newFixture(t)
+	blob := f.must(alice, bkrp.ActionBackup, randomSecret(64))
+	for codes, want := range map[bkrpserver.ErrorCodes]bkrp.Status{
+		bkrpserver.SpecCodes: bkrp.StatusInvalidAccess, bkrpserver.WindowsCodes: bkrp.StatusInvalidSID,
+	} {
+		f.ErrorCodes = codes
+		for _, at := range []int{28, 96 + 32, 96 + 52, 96 + 52 + 1, 96 + 52 + 27, len(blob) - 1} { // R2, MAC, SID, Secret
+			in := slices.Clone(blob)
+			in[at] ^= 0x81
+			f.refused(want, alice, bkrp.ActionRestoreWin2K, in)
+		}
+		f.refused(bkrp.StatusInvalidAccess, bob, bkrp.ActionRestoreWin2K, blob) // S-3.1.4.1.2.1-11
+	}
+}
+
 // TestUnknownKeys covers A-08: absent keys and keys of the other kind.
 func TestUnknownKeys(t *testing.T) {
 	for _, c := range []struct {

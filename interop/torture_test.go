@@ -57,6 +57,8 @@ const (
 	// These two need the codes of Windows for unknown keys.
 	unknownKeyPair = "bad_cert_guid_restore_guid"
 	unknownKey     = "server_wrap_decrypt_wrong_keyGUID"
+	// And this one those for a wrong MAC.
+	wrongSalt = "server_wrap_decrypt_wrong_r2"
 )
 
 // expectation says which cases are to fail, and on what: each text has to
@@ -197,8 +199,9 @@ func TestTorture(t *testing.T) {
 	}
 }
 
-// By default unknown keys get the code of the document, which the suite
-// counts as two more failures.
+// By default unknown keys and wrong MACs get the codes of the document, which
+// the suite
+// counts as three more failures.
 func TestTortureSpecCodes(t *testing.T) {
 	peers.Need(t, "smbtorture", "unshare", "bash")
 	s := startBkrpd(t, options{
@@ -207,6 +210,7 @@ func TestTortureSpecCodes(t *testing.T) {
 	want := noOracle().and(deniedSecrets()).and(expectation{
 		unknownKeyPair: {"WERR_FILE_NOT_FOUND"},
 		unknownKey:     {"WERR_FILE_NOT_FOUND"},
+		wrongSalt:      {"WERR_INVALID_ACCESS", "WERR_INVALID_PARAMETER"},
 	})
 	torture(t, s.client, "ncacn_np:"+s.host+"[seal]", s.credentials(peers.Alice), want, "--option=smb ports="+s.port)
 }

@@ -22,7 +22,7 @@ import (
 type config struct {
 	Listen           []string `toml:"listen" doc:"Addresses to serve SMB on, host:port."`
 	Pipes            []string `toml:"pipes" oneof:"protected_storage|ntsvcs" doc:"Named pipes that answer BackuprKey; the second only for clients of Windows 2000."`
-	ErrorCodes       string   `toml:"error_codes" oneof:"spec|windows" doc:"Status for an unknown key: that of the specification (0x2) or that of Windows servers (0xD)."`
+	ErrorCodes       string   `toml:"error_codes" oneof:"spec|windows" doc:"Codes of refusals: those of the specification, or those of Windows where it differs (unknown key 0xD for 0x2, wrong MAC 0x539 for 0xC)."`
 	ServerWrapSrvKey string   `toml:"serverwrap_srvkey" oneof:"full|leading64" doc:"How much of a server key wraps new secrets: all 256 bytes, as Windows does, or the leading 64 of the 2014 text."`
 	MaxInput         size     `toml:"max_input" doc:"Largest input of one call; a longer one is refused before it is held."`
 	Control          string   `toml:"control" doc:"Unix socket for the admin commands, made with mode 0600."`
