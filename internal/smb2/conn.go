@@ -43,6 +43,7 @@ type conn struct {
 	received    int  // before the first logon, in octets
 	authBy      time.Time
 	authed      bool
+	refused     int // logons
 	reply       reply
 	writeExpiry time.Time // guarded by mu, as are the following
 

@@ -20,6 +20,10 @@ type Limits struct {
 	// AuthBytes bounds what a connection may send before its first logon
 	// ended, in octets; default 256 KiB.
 	AuthBytes int
+	// LogonFailures is how many logons of a connection may be refused; default
+	// 10. The next attempt ends the connection, whoever else is logged on: it
+	// is what slows down guessing over one connection.
+	LogonFailures int
 	// Sessions is the most sessions of a connection, those still logging on
 	// included; default 8.
 	Sessions int
@@ -73,6 +77,7 @@ func (l Limits) withDefaults() (Limits, error) {
 		{&l.Connections, 4096, 1 << 24},
 		{&l.ConnectionsPerAddress, 1024, 1 << 24},
 		{&l.AuthBytes, 256 << 10, 1 << 30},
+		{&l.LogonFailures, 10, 1 << 16},
 		{&l.Sessions, 8, 1 << 16},
 		{&l.Trees, 16, 1 << 16},
 		{&l.Opens, 64, 1 << 16},

@@ -28,6 +28,8 @@ func (r *call) sessionSetup(x *session) error {
 	case r.SessionID != 0 && x == nil:
 		r.finish(wire.StatusUserSessionDeleted)
 		return nil
+	case c.refused >= c.srv.cfg.Limits.LogonFailures:
+		return fmt.Errorf("%w: a logon after %d refused ones", errProtocol, c.refused)
 	case c.srv.cfg.Encryption == EncryptionRequire && c.cipher == 0:
 		c.logRefused(errNoEncryption)
 		r.finish(wire.StatusAccessDenied)
@@ -165,6 +167,7 @@ func (r *call) refuseLogon(x *session, err error) error {
 }
 
 func (c *conn) logRefused(err error) {
+	c.refused++
 	c.srv.cfg.Log.LogAttrs(c.ctx, slog.LevelInfo, "SMB logon refused",
 		slog.Any("peer", c.nc.RemoteAddr()), slog.Any("err", err))
 }
