@@ -56,8 +56,9 @@ var layerImports = map[string][]string{
 		"internal/dclocator", "internal/gss", "internal/gss/spnego", "internal/gss/ntlm", "internal/gss/krb5"},
 	"bkrptest": {".", "dtyp", "keystore", "bkrpserver", "bkrpclient"},
 
-	"cmd/bkrpd": {".", "dtyp", "keystore", "keystore/boltstore", "keystore/etcdstore", "bkrpserver", "bkrpclient"},
-	"cmd/bkrp":  {".", "dtyp", "dpapi", "bkrpclient"},
+	"internal/cli": {},
+	"cmd/bkrpd":    {".", "dtyp", "internal/cli", "keystore", "keystore/boltstore", "keystore/etcdstore", "bkrpserver", "bkrpclient"},
+	"cmd/bkrp":     {".", "dtyp", "internal/cli", "dpapi", "bkrpclient"},
 
 	"interop":       {},
 	"interop/peers": {},
@@ -69,7 +70,7 @@ var layerForeign = map[string][]string{
 	"filippo.io/bigmod":                 {"."},
 	"github.com/BurntSushi/toml":        {"cmd/bkrpd"},
 	"github.com/cloudsoda/go-smb2":      {"bkrpclient"},
-	"github.com/spf13/cobra":            {"cmd/bkrp", "cmd/bkrpd"},
+	"github.com/spf13/cobra":            {"internal/cli", "cmd/bkrp", "cmd/bkrpd"},
 	"github.com/tink-crypto/tink-go/v2": {"keystore"},
 	"go.etcd.io/bbolt":                  {"keystore/boltstore"},
 	"golang.org/x/crypto/argon2":        {"keystore"},
@@ -103,7 +104,8 @@ var layerOldCrypto = map[string][]string{
 		"internal/gss/ntlm/keys.go", "internal/gss/ntlm/session.go", // [MS-NLMP] 3.4
 	},
 	"crypto/des": {
-		"clientformat.go", // 2.2.2.3, version 2
+		"clientformat.go",                // 2.2.2.3, version 2
+		"internal/lsarpc/ciphervalue.go", // [MS-LSAD] 5.1.2
 	},
 	"crypto/sha1": {
 		"clientformat.go",  // 2.2.2.3, version 2

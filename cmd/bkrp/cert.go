@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed05845750/bkrp"
+	"github.com/seed05845750/bkrp/internal/cli"
 )
 
 // newCertCommand is "bkrp cert".
@@ -33,7 +34,7 @@ its signature prove nothing: trust comes from the server that was logged on to.`
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if asPEM && outF == "" {
-				return usageError{fmt.Errorf("--pem goes with -o FILE")}
+				return cli.Usagef("--pem goes with -o FILE")
 			}
 			c, err := flags.dial(cmd.Context(), stderr)
 			if err != nil {

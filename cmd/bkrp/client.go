@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/seed05845750/bkrp/bkrpclient"
+	"github.com/seed05845750/bkrp/internal/cli"
 )
 
 // passwordFileEnv names a file whose first line is the password.
@@ -70,7 +71,7 @@ func splitUser(s string) (domain, user string, err error) {
 	if i := strings.LastIndexByte(s, '@'); i > 0 && i < len(s)-1 {
 		return s[i+1:], s[:i], nil
 	}
-	return "", "", usageError{fmt.Errorf(`user %q: give it as DOMAIN\NAME or NAME@DOMAIN`, s)}
+	return "", "", cli.Usagef(`user %q: give it as DOMAIN\NAME or NAME@DOMAIN`, s)
 }
 
 func readPassword(stderr io.Writer, user string) (bkrpclient.Password, error) {
@@ -79,7 +80,7 @@ func readPassword(stderr io.Writer, user string) (bkrpclient.Password, error) {
 	}
 	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 	if err != nil {
-		return "", usageError{errors.New("no terminal to ask for the password on: set " + passwordFileEnv + " to a file that holds it")}
+		return "", cli.UsageError{Err: errors.New("no terminal to ask for the password on: set " + passwordFileEnv + " to a file that holds it")}
 	}
 	defer tty.Close()
 	fmt.Fprintf(stderr, "Password for %s: ", user)

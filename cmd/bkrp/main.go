@@ -5,62 +5,39 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/seed05845750/bkrp/bkrpclient"
+	"github.com/seed05845750/bkrp/internal/cli"
 )
 
 func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// Exit codes; the help of the command lists them.
+// Exit codes beside those of package cli; the help of the command lists them.
 const (
-	exitOK      = 0
-	exitError   = 1
-	exitUsage   = 2
 	exitLogon   = 3
 	exitRefused = 4
 )
 
-// usageError is a mistake in how a command was called.
-type usageError struct{ error }
-
-// Unwrap gives the mistake.
-func (e usageError) Unwrap() error { return e.error }
-
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	root := newRootCommand(stdin, stdout, stderr)
-	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return exitOK
-	}
-	fmt.Fprintf(stderr, "bkrp: %v\n", err)
-	code := exitCode(err)
-	if code == exitUsage {
-		fmt.Fprintln(stderr, "Run it with --help to see how it is used.")
-	}
-	return code
+	return cli.Run(ctx, newRootCommand(stdin, stdout, stderr), args, stderr, exitCode)
 }
 
 func exitCode(err error) int {
-	var usage usageError
 	var refused *bkrpclient.ServerError
 	switch {
-	case errors.As(err, &usage):
-		return exitUsage
 	case errors.Is(err, bkrpclient.ErrLogon):
 		return exitLogon
 	case errors.As(err, &refused):
 		return exitRefused
 	}
-	return exitError
+	return cli.ExitError
 }
 
 func newRootCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
@@ -75,9 +52,7 @@ BKRP_PASSWORD_FILE names. It never stands on the command line.
 
 Exit codes: 0 done, 1 an error, 2 a mistake in the command line, 3 the server
 refused the log-on, 4 the server refused the call.`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
@@ -85,7 +60,6 @@ refused the log-on, 4 the server refused the call.`,
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		newCertCommand(stdout, stderr),
 		newWrapCommand(stdin, stdout, stderr),

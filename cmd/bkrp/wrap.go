@@ -1,13 +1,13 @@
 package main
 
 import (
-	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
 	"github.com/seed05845750/bkrp/bkrpclient"
 	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/internal/cli"
 )
 
 // newWrapCommand is "bkrp wrap".
@@ -73,18 +73,18 @@ func wrapOptions(mode string, version uint32, sid string) (o bkrpclient.WrapOpti
 	case "auto":
 		o.Mode = bkrpclient.ModeAuto
 	default:
-		return o, usageError{fmt.Errorf("mode %q: it is client, server or auto", mode)}
+		return o, cli.Usagef("mode %q: it is client, server or auto", mode)
 	}
 	if version != 2 && version != 3 {
-		return o, usageError{fmt.Errorf("version %d: it is 2 or 3", version)}
+		return o, cli.Usagef("version %d: it is 2 or 3", version)
 	}
 	o.Version = version
 	if sid != "" {
 		if o.Mode == bkrpclient.ModeServer {
-			return o, usageError{fmt.Errorf("--sid: in mode server the secret always belongs to the caller")}
+			return o, cli.Usagef("--sid: in mode server the secret always belongs to the caller")
 		}
 		if o.SID, err = dtyp.ParseSID(sid); err != nil {
-			return o, usageError{err}
+			return o, cli.UsageError{Err: err}
 		}
 	}
 	return o, nil

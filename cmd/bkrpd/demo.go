@@ -198,7 +198,7 @@ func (d *demo) wrap(ctx context.Context, alice, bob *bkrpclient.Client, w *wrapp
 	if !errors.As(err, &refused) || refused.Status != bkrp.StatusInvalidAccess {
 		return fmt.Errorf("bob should have been refused with %v and got: %v", bkrp.StatusInvalidAccess, err)
 	}
-	d.say("bob        refused: %v", refused.Status)
+	d.say("bob        refused: %s", refused.Status.String())
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/seed05845750/bkrp/internal/cli"
 	"github.com/seed05845750/bkrp/keystore"
 	"github.com/seed05845750/bkrp/keystore/boltstore"
 )
@@ -98,7 +99,7 @@ func initConfig(o initOptions) (*config, error) {
 	cfg.Domain.SID = keystore.RandomDomainSID()
 	if o.KEK != "" {
 		if err := cfg.Seal.KEK.UnmarshalText([]byte(o.KEK)); err != nil {
-			return nil, usageError{fmt.Errorf("--kek: %w", err)}
+			return nil, cli.Usagef("--kek: %w", err)
 		}
 		// The configuration is read relative to its own directory, the flag
 		// relative to this one.
@@ -109,7 +110,7 @@ func initConfig(o initOptions) (*config, error) {
 		cfg.Seal.KEK.Path = path
 	}
 	for _, f := range cfg.check() {
-		return nil, usageError{fmt.Errorf("%s: %w", f.key, f.err)}
+		return nil, cli.Usagef("%s: %w", f.key, f.err)
 	}
 	return &cfg, nil
 }

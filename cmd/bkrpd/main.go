@@ -4,13 +4,13 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"github.com/seed05845750/bkrp/internal/cli"
 )
 
 func main() {
@@ -23,31 +23,9 @@ type stdio struct {
 	out, err io.Writer
 }
 
-// usageError is a mistake in how a command was called.
-type usageError struct{ error }
-
-// Exit codes.
-const (
-	exitOK    = 0
-	exitError = 1
-	exitUsage = 2
-)
-
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, std stdio) int {
-	root := newRootCommand(std)
-	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return exitOK
-	}
-	fmt.Fprintf(std.err, "bkrpd: %v\n", err)
-	var usage usageError
-	if errors.As(err, &usage) {
-		fmt.Fprintln(std.err, "Run it with --help to see how it is used.")
-		return exitUsage
-	}
-	return exitError
+	return cli.Run(ctx, newRootCommand(std), args, std.err, nil)
 }
 
 func newRootCommand(std stdio) *cobra.Command {
@@ -58,9 +36,7 @@ func newRootCommand(std stdio) *cobra.Command {
 wrapped, and only the owner of a wrapped secret gets it back.
 
 Exit codes: 0 done, 1 an error, 2 a mistake in the command line.`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Args:          cobra.NoArgs,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
@@ -68,7 +44,6 @@ Exit codes: 0 done, 1 an error, 2 a mistake in the command line.`,
 	root.SetIn(std.in)
 	root.SetOut(std.out)
 	root.SetErr(std.err)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newDemoCommand(std), newInitCommand(std), newServeCommand(std), newUserCommand(std))
 	return root
 }
