@@ -202,6 +202,7 @@ func TestRefusedBinds(t *testing.T) {
 		{"authentication type", toy{legs: 2}, ClientConfig{AuthType: AuthKerberos, Initiator: toy{legs: 2}}, NakAuthType.String()},
 		{"wrong password at once", toy{legs: 2, refuse: true}, ClientConfig{Initiator: toy{legs: 2}}, NakInvalidChecksum.String()},
 		{"logon without end", toy{legs: 99}, ClientConfig{Initiator: toy{legs: 99}}, "access denied"},
+		{"A-40 caller without a SID", toy{legs: 2, nobody: true}, ClientConfig{Initiator: toy{legs: 2}}, NakInvalidChecksum.String()},
 		{"context that cannot seal", toy{legs: 2, flags: gss.Integrity}, ClientConfig{Initiator: toy{legs: 2}}, NakInvalidChecksum.String()},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -219,18 +220,73 @@ func TestRefusedBinds(t *testing.T) {
 			}
 		})
 	}
-	t.Run("auth3 is refused at the first request", func(t *testing.T) {
+	t.Run("auth3 that does not end the logon", func(t *testing.T) {
 		var runs atomic.Int32
 		conn, ended := connect(t, echoServer(&runs, toy{legs: 5}))
 		c := NewClient(conn, ClientConfig{Interface: echoInterface, Initiator: toy{legs: 3}})
 		if err := c.Bind(context.Background()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Call(context.Background(), 0, nil); !errors.Is(err, FaultProtocol) && !errors.Is(err, FaultAccessDenied) && err == nil {
-			t.Errorf("Call = %v", err)
+		if err := <-ended; !errors.Is(err, ErrProtocol) {
+			t.Errorf("ServeConn = %v", err)
 		}
-		if err := <-ended; err == nil {
-			t.Error("the connection was kept")
+		if _, err := c.Call(context.Background(), 0, nil); err == nil {
+			t.Error("a call after the end")
+		}
+	})
+}
+
+// A second interface is added to a connection that is bound and logged on.
+func TestAlterContext(t *testing.T) {
+	var runs atomic.Int32
+	s := echoServer(&runs, toy{legs: 2})
+	conn, _ := connect(t, s)
+	c := NewClient(conn, ClientConfig{Interface: echoInterface, Initiator: toy{legs: 2}})
+	if err := c.Bind(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	alter := func(elements ...contextElement) bindAckPDU {
+		t.Helper()
+		p := bindPDU{maxXmit: 4280, maxRecv: 4280, group: c.group, contexts: elements}
+		h, pdu := ask(t, conn, mustFinish(t, p.append(nil, pduAlterContext, flagWhole, 7)))
+		if h.ptype != pduAlterContextResp || h.callID != 7 {
+			t.Fatalf("answered by type %d", h.ptype)
+		}
+		a, err := parseBindAck(pdu[headerSize:], false)
+		if err != nil || a.secondary != "" || a.group != c.group {
+			t.Fatalf("%+v, %v", a, err)
+		}
+		return a
+	}
+	lsa := SyntaxID{UUID: s.Interfaces[1].UUID}
+	a := alter(
+		contextElement{id: 5, abstract: lsa, transfer: []SyntaxID{syntaxNDR64}},
+		contextElement{id: 0, abstract: echoInterface, transfer: []SyntaxID{syntaxNDR}},
+		contextElement{id: 0, abstract: lsa, transfer: []SyntaxID{syntaxNDR}},
+	)
+	if a.results[0].result != contextAccepted || a.results[1].result != contextAccepted {
+		t.Errorf("%+v", a.results)
+	}
+	if a.results[2].result != providerRejected {
+		t.Errorf("context 0 stands for another interface: %+v", a.results[2])
+	}
+	if out, err := c.Call(t.Context(), 0, []byte("1234")); err != nil || string(out) != "1234" {
+		t.Errorf("context 0: %q, %v", out, err)
+	}
+	c.contextID, c.cfg.Interface, c.transfer = 5, lsa, syntaxNDR64
+	if out, err := c.Call(t.Context(), 0, nil); err != nil || string(out) != "alice privacy" {
+		t.Errorf("context 5: %q, %v", out, err)
+	}
+	t.Run("with a token of a second logon", func(t *testing.T) {
+		p := bindPDU{maxXmit: 4280, maxRecv: 4280}.append(nil, pduAlterContext, flagWhole, 8)
+		trailer := secTrailer{authType: AuthSPNEGO, level: LevelPrivacy, contextID: 2}
+		pdu, err := trailer.appendToken(p, []byte("leg 1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, answer := ask(t, conn, pdu)
+		if f, err := parseFault(h, answer); h.ptype != pduFault || err != nil || f != FaultAccessDenied {
+			t.Errorf("answered by type %d: %v, %v", h.ptype, f, err)
 		}
 	})
 }

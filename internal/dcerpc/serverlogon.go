@@ -33,6 +33,10 @@ func (c *serverConn) authenticate(ctx context.Context, t secTrailer, token []byt
 	if err == nil && sc != nil {
 		err = granted(sc, t.level)
 	}
+	if err == nil && sc != nil && sc.Identity().SID.IsZero() {
+		// who has no SID is nobody, whatever the mechanism makes of him.
+		err = fmt.Errorf("%w: the caller has no SID", gss.ErrRefused)
+	}
 	if err != nil {
 		c.logon.exchange = nil
 		return nil, &authError{NakInvalidChecksum, err}

@@ -21,6 +21,7 @@ type toy struct {
 	flags  gss.Flags
 	expiry time.Time
 	refuse bool
+	nobody bool // the acceptor knows no SID of the caller
 }
 
 var alice = gss.Identity{SID: dtyp.MustParseSID("S-1-5-21-1-2-3-1103"), Domain: "BKRP", Name: "alice", Mechanism: "toy"}
@@ -53,7 +54,7 @@ func (e *toyExchange) Step(_ context.Context, in []byte) ([]byte, gss.Context, e
 		return out, nil, nil
 	}
 	c := &toyContext{flags: e.flags, expiry: e.expiry}
-	if e.acceptor {
+	if e.acceptor && !e.nobody {
 		c.id = alice
 	}
 	if c.flags == 0 {

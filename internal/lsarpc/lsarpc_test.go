@@ -393,6 +393,45 @@ func TestHandles(t *testing.T) {
 	})
 }
 
+// A quality of service in NDR64, as the definition has it and as Samba sends
+// it.
+func TestQualityOfServiceNDR64(t *testing.T) {
+	for name, samba := range map[string]bool{"as defined": false, "as Samba sends it": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newSession(testConfig(), administrator)
+			s.enc = ndr.Encoding{NDR64: true}
+			w := ndr.NewWriter(nil, s.enc)
+			w.Referent(false)
+			w.U32(24)
+			w.Referent(false)
+			w.Referent(false)
+			w.U32(0)
+			w.Referent(false)
+			w.Referent(true)
+			if samba {
+				w.U64(12)
+				w.U16(2)
+			} else {
+				w.U32(12)
+				w.Enum(2)
+			}
+			w.U8(1)
+			w.U8(0)
+			if samba {
+				w.Align(8)
+			}
+			w.U32(0x02000000)
+			out, err := s.call(opOpenPolicy2, w.Buffer())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, st := handleAndStatus(t, s, out); st != statusSuccess {
+				t.Errorf("%#x", st)
+			}
+		})
+	}
+}
+
 func TestByName(t *testing.T) {
 	s := &server{testConfig()}
 	for name, want := range map[string]string{

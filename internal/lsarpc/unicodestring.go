@@ -38,12 +38,9 @@ func (u unicodeString) text(r *ndr.Reader) string {
 	return text
 }
 
-// maxText is the longest text that an RPC_UNICODE_STRING holds, in code units.
-const maxText = 0xFFFE / 2
-
 // writeUnicodeString writes the fixed part; writeText, where the pointer's
-// turn comes, the text. Names here are of accounts and domains, far below
-// maxText.
+// turn comes, the text. Names here are of accounts and domains, far below the
+// 32767 code units that the lengths can say.
 func writeUnicodeString(w *ndr.Writer, text string) {
 	n := ndr.UTF16Len(text)
 	w.AlignPointer()

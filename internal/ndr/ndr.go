@@ -16,7 +16,6 @@
 package ndr
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 )
@@ -34,13 +33,6 @@ type Encoding struct {
 // ErrStub is what every error of a Reader wraps: the stub is not what the
 // interface definition says. On the wire it is RPC_X_BAD_STUB_DATA, 0x6F7.
 var ErrStub = errors.New("ndr: malformed stub")
-
-func (e Encoding) order() binary.ByteOrder {
-	if e.BigEndian {
-		return binary.BigEndian
-	}
-	return binary.LittleEndian
-}
 
 // pointerSize is the size and the alignment of referent identifiers and of
 // array counts, in octets: [C706] 14.3.3.2 and [MS-RPCE] 2.2.5.2.
