@@ -18,7 +18,7 @@ import (
 // for that or an answer would help nobody but an attacker.
 var errProtocol = errors.New("smb2: protocol violation")
 
-// credits before the first logon.
+// authCredits is the most credits of a client before its first logon.
 const authCredits = 16
 
 // conn is one connection ([MS-SMB2] 3.3.1.7).
@@ -34,18 +34,20 @@ type conn struct {
 
 	frames frameReader
 	// dialect is zero until the negotiation is over.
-	dialect     Dialect
-	cipher      wire.Cipher
-	signing     wire.SigningAlgorithm
-	preauth     preauthHash
-	offer       offer
-	wildcard    bool // an SMB1 negotiate was answered with DialectWildcard
-	received    int  // before the first logon, in octets
-	authBy      time.Time
-	authed      bool
-	refused     int // logons
-	reply       reply
-	writeExpiry time.Time // guarded by mu, as are the following
+	dialect  Dialect
+	cipher   wire.Cipher
+	signing  wire.SigningAlgorithm
+	preauth  preauthHash
+	offer    offer
+	wildcard bool // an SMB1 negotiate was answered with DialectWildcard
+	received int  // before the first logon, in octets
+	authBy   time.Time
+	authed   bool
+	refused  int // logons
+	reply    reply
+
+	// What follows is guarded by mu, as are the sessions, the pipes and the
+	// requests that wait.
 
 	mu       sync.Mutex
 	closed   bool
@@ -56,6 +58,8 @@ type conn struct {
 	waiting  []*waiter
 	asyncID  uint64
 	ticker   ticker
+	// writeExpiry is the deadline that stands for writes.
+	writeExpiry time.Time
 }
 
 // offer is what client and server said in NEGOTIATE, for

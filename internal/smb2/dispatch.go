@@ -110,26 +110,13 @@ func (c *conn) handleCompound(frame []byte, sealed *session) error {
 // the command does. An error ends the connection; everything else is answered.
 func (r *call) handle(first bool, sealed *session) error {
 	c := r.c
-	if r.Is(wire.FlagResponse) {
-		return fmt.Errorf("%w: a response from a client", errProtocol)
-	}
-	if c.dialect == 0 && r.Command != wire.Negotiate {
-		return fmt.Errorf("%w: command %d before the negotiation", errProtocol, r.Command)
-	}
-	related := r.Is(wire.FlagRelated)
-	if related && !first {
-		r.SessionID, r.TreeID = r.chain.session, r.chain.tree
-	} else {
-		*r.chain = chain{session: r.SessionID, tree: r.TreeID, file: wire.RelatedFileID}
-	}
-	if sealed != nil && r.SessionID != sealed.id {
-		return fmt.Errorf("%w: encrypted for one session and made on another", errProtocol)
+	if err := r.place(first, sealed); err != nil {
+		return err
 	}
 	if r.Command == wire.Cancel {
 		r.cancel()
 		return nil
 	}
-
 	c.mu.Lock()
 	ok := c.window.take(r.MessageID, r.charge())
 	x := c.findSession(r.SessionID)
@@ -139,41 +126,28 @@ func (r *call) handle(first bool, sealed *session) error {
 	if !ok {
 		return fmt.Errorf("%w: message id %d is not in the window", errProtocol, r.MessageID)
 	}
-
-	answer := wire.Header{
-		CreditCharge: r.CreditCharge,
-		Command:      r.Command,
-		Credits:      r.Credits,
-		Flags:        wire.FlagResponse | r.Flags&wire.FlagRelated,
-		MessageID:    r.MessageID,
-		ProcessID:    r.ProcessID,
-		TreeID:       r.TreeID,
-		SessionID:    r.SessionID,
-	}
-	c.reply.begin(&answer)
-	var st wire.Status
-	switch {
-	case r.Command == wire.Negotiate:
+	r.begin()
+	if r.Command == wire.Negotiate {
 		return r.negotiate()
-	case r.SessionID != 0 && x == nil && r.Command != wire.SessionSetup:
+	}
+	st := wire.StatusSuccess
+	switch {
+	case x == nil && r.SessionID != 0 && r.Command != wire.SessionSetup:
 		st = wire.StatusUserSessionDeleted
-	default:
-		if valid {
-			if st = r.authenticate(x); st == wire.StatusSuccess {
-				r.session = x
-			}
-		}
-		if st == wire.StatusSuccess && related && first {
-			st = wire.StatusInvalidParameter
-		}
-		if st == wire.StatusSuccess && expired && !allowedWhenExpired(r.Command) {
-			st = wire.StatusNetworkSessionExpired
-		}
-		if st == wire.StatusSuccess && r.Command == wire.SessionSetup {
-			return r.sessionSetup(x)
+	case valid:
+		if st = r.authenticate(x); st == wire.StatusSuccess {
+			r.session = x
 		}
 	}
-	if st == wire.StatusSuccess {
+	switch {
+	case st != wire.StatusSuccess:
+	case first && r.Is(wire.FlagRelated):
+		st = wire.StatusInvalidParameter
+	case expired && !allowedWhenExpired(r.Command):
+		st = wire.StatusNetworkSessionExpired
+	case r.Command == wire.SessionSetup:
+		return r.sessionSetup(x)
+	default:
 		var err error
 		if st, err = r.serve(); err != nil {
 			return err
@@ -185,6 +159,40 @@ func (r *call) handle(first bool, sealed *session) error {
 	}
 	r.finish(st)
 	return nil
+}
+
+// place checks that the request may stand where it does, and gives a related
+// one the session and the tree of those before.
+func (r *call) place(first bool, sealed *session) error {
+	if r.Is(wire.FlagResponse) {
+		return fmt.Errorf("%w: a response from a client", errProtocol)
+	}
+	if r.c.dialect == 0 && r.Command != wire.Negotiate {
+		return fmt.Errorf("%w: command %d before the negotiation", errProtocol, r.Command)
+	}
+	if r.Is(wire.FlagRelated) && !first {
+		r.SessionID, r.TreeID = r.chain.session, r.chain.tree
+	} else {
+		*r.chain = chain{session: r.SessionID, tree: r.TreeID, file: wire.RelatedFileID}
+	}
+	if sealed != nil && r.SessionID != sealed.id {
+		return fmt.Errorf("%w: encrypted for one session and made on another", errProtocol)
+	}
+	return nil
+}
+
+// begin opens the response.
+func (r *call) begin() {
+	r.c.reply.begin(&wire.Header{
+		CreditCharge: r.CreditCharge,
+		Command:      r.Command,
+		Credits:      r.Credits,
+		Flags:        wire.FlagResponse | r.Flags&wire.FlagRelated,
+		MessageID:    r.MessageID,
+		ProcessID:    r.ProcessID,
+		TreeID:       r.TreeID,
+		SessionID:    r.SessionID,
+	})
 }
 
 // charge is how many credits the request uses up ([MS-SMB2] 3.3.5.2.3).

@@ -77,7 +77,7 @@ func (x *session) expired() bool {
 	return !x.expiry.IsZero() && x.conn.srv.cfg.Now().After(x.expiry)
 }
 
-// findTree reports whether id is a tree connect of the session.
+// hasTree reports whether id is a tree connect of the session.
 func (x *session) hasTree(id uint32) bool { return slices.Contains(x.trees, id) }
 
 // findPipe gives the open with the id, if it is of the tree; nil otherwise.
