@@ -6,32 +6,32 @@ import (
 	"github.com/seed05845750/bkrp/internal/ndr"
 )
 
-// NakReason says why a bind was refused as a whole ([C706] 12.6.3.1,
+// nakReason says why a bind was refused as a whole ([C706] 12.6.3.1,
 // p_reject_reason_t; [MS-RPCE] 2.2.2.5).
-type NakReason uint16
+type nakReason uint16
 
 const (
-	NakNotSpecified        NakReason = 0
-	NakTemporaryCongestion NakReason = 1
-	NakLocalLimitExceeded  NakReason = 2
-	NakProtocolVersion     NakReason = 4
-	NakAuthType            NakReason = 8
-	NakInvalidChecksum     NakReason = 9
+	nakNotSpecified        nakReason = 0
+	nakTemporaryCongestion nakReason = 1
+	nakLocalLimitExceeded  nakReason = 2
+	nakProtocolVersion     nakReason = 4
+	nakAuthType            nakReason = 8
+	nakInvalidChecksum     nakReason = 9
 )
 
-func (r NakReason) String() string {
+func (r nakReason) String() string {
 	switch r {
-	case NakNotSpecified:
+	case nakNotSpecified:
 		return "reason not specified"
-	case NakTemporaryCongestion:
+	case nakTemporaryCongestion:
 		return "temporary congestion"
-	case NakLocalLimitExceeded:
+	case nakLocalLimitExceeded:
 		return "local limit exceeded"
-	case NakProtocolVersion:
+	case nakProtocolVersion:
 		return "protocol version not supported"
-	case NakAuthType:
+	case nakAuthType:
 		return "authentication type not recognized"
-	case NakInvalidChecksum:
+	case nakInvalidChecksum:
 		return "credentials refused"
 	}
 	return fmt.Sprintf("reason %d", uint16(r))
@@ -39,7 +39,7 @@ func (r NakReason) String() string {
 
 // appendBindNak appends a whole bind_nak ([C706] 12.6.4.5) with the protocol
 // versions that there are: 5.0.
-func appendBindNak(b []byte, reason NakReason, callID uint32) []byte {
+func appendBindNak(b []byte, reason nakReason, callID uint32) []byte {
 	w := ndr.NewWriter(appendHeader(b, pduBindNak, flagWhole, callID), ndr.Encoding{})
 	w.U16(uint16(reason))
 	w.U8(1)
@@ -51,9 +51,9 @@ func appendBindNak(b []byte, reason NakReason, callID uint32) []byte {
 
 // parseBindNak reads the reason; the versions that follow it change nothing
 // for a client of one version.
-func parseBindNak(body []byte, bigEndian bool) (NakReason, error) {
+func parseBindNak(body []byte, bigEndian bool) (nakReason, error) {
 	r := ndr.NewReader(body, ndr.Encoding{BigEndian: bigEndian})
-	reason := NakReason(r.U16())
+	reason := nakReason(r.U16())
 	if err := r.Err(); err != nil {
 		return 0, violation("bind_nak: %v", err)
 	}

@@ -24,7 +24,7 @@ func FuzzPDU(f *testing.F) {
 	for _, r := range transcript(f) {
 		f.Add(r.pdu)
 	}
-	f.Add(mustFinish(f, appendBindNak(nil, NakAuthType, 1)))
+	f.Add(mustFinish(f, appendBindNak(nil, nakAuthType, 1)))
 	f.Fuzz(func(t *testing.T, pdu []byte) {
 		if len(pdu) < headerSize {
 			return

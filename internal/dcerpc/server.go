@@ -234,7 +234,7 @@ func (c *serverConn) sayWhy(h header, why error) error {
 		return nil
 	case errors.Is(why, errVersion):
 		if h.ptype == pduBind {
-			return c.sendNak(NakProtocolVersion, h.callID)
+			return c.sendNak(nakProtocolVersion, h.callID)
 		}
 		return nil
 	case h.fragLength == 0 || h.ptype == pduAuth3:
@@ -244,7 +244,7 @@ func (c *serverConn) sayWhy(h header, why error) error {
 	case isRefusal:
 		return c.sendFault(FaultAccessDenied, 0, h.callID)
 	case h.ptype == pduBind:
-		return c.sendNak(NakNotSpecified, h.callID)
+		return c.sendNak(nakNotSpecified, h.callID)
 	case errors.Is(why, gss.ErrSignature):
 		return c.sendFault(FaultSecPkgError, 0, h.callID)
 	}
@@ -266,7 +266,7 @@ func (c *serverConn) sendFault(f Fault, contextID uint16, callID uint32) error {
 	return c.reply(func(b []byte) ([]byte, error) { return finish(appendFault(b, f, contextID, callID), 0) })
 }
 
-func (c *serverConn) sendNak(reason NakReason, callID uint32) error {
+func (c *serverConn) sendNak(reason nakReason, callID uint32) error {
 	return c.reply(func(b []byte) ([]byte, error) { return finish(appendBindNak(b, reason, callID), 0) })
 }
 

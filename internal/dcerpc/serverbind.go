@@ -2,6 +2,7 @@ package dcerpc
 
 import (
 	"context"
+	"slices"
 
 	"github.com/seed05845750/bkrp/internal/gss"
 )
@@ -122,14 +123,24 @@ func (c *serverConn) acknowledge(ptype pduType, h header, p bindPDU, token []byt
 
 // negotiate answers the proposed presentation contexts, in their order.
 func (c *serverConn) negotiate(elements []contextElement) []contextResult {
+	// A client that offers both encodings of an interface does so in a context
+	// for each, of which one may be accepted (3.3.1.5.6).
+	var wide []SyntaxID
+	for _, e := range elements {
+		if offers(e, syntaxNDR64) && !slices.Contains(wide, e.abstract) {
+			wide = append(wide, e.abstract)
+		}
+	}
 	results := make([]contextResult, len(elements))
 	for i, e := range elements {
-		results[i] = c.negotiateOne(e, elements)
+		results[i] = c.negotiateOne(e, slices.Contains(wide, e.abstract))
 	}
 	return results
 }
 
-func (c *serverConn) negotiateOne(e contextElement, all []contextElement) contextResult {
+// negotiateOne answers one context; wide says that NDR64 is offered for its
+// interface, in this context or beside it.
+func (c *serverConn) negotiateOne(e contextElement, wide bool) contextResult {
 	if bits, ok := e.transfer[0].features(); ok && len(e.transfer) == 1 {
 		return contextResult{result: negotiateAck, reason: contextReason(bits & keepConnectionOnOrphan)}
 	}
@@ -137,7 +148,7 @@ func (c *serverConn) negotiateOne(e contextElement, all []contextElement) contex
 	if iface == nil {
 		return contextResult{result: providerRejected, reason: reasonAbstractSyntax}
 	}
-	transfer, ok := c.choose(e, all)
+	transfer, ok := choose(e, wide)
 	if !ok {
 		return contextResult{result: providerRejected, reason: reasonTransferSyntaxes}
 	}
@@ -158,32 +169,19 @@ func (c *serverConn) negotiateOne(e contextElement, all []contextElement) contex
 	return contextResult{result: contextAccepted, transfer: transfer}
 }
 
-// choose picks the transfer syntax of a context: NDR64 before NDR. A client
-// that offers both does so in a context for each, of which one may be accepted
-// (3.3.1.5.6), so that NDR gives way if NDR64 is offered beside it.
-func (c *serverConn) choose(e contextElement, all []contextElement) (SyntaxID, bool) {
-	if offers(e, syntaxNDR64) {
+// choose picks the transfer syntax of a context: NDR64 before NDR, which gives
+// way where NDR64 is offered beside it.
+func choose(e contextElement, wide bool) (SyntaxID, bool) {
+	switch {
+	case offers(e, syntaxNDR64):
 		return syntaxNDR64, true
+	case offers(e, syntaxNDR) && !wide:
+		return syntaxNDR, true
 	}
-	if !offers(e, syntaxNDR) {
-		return SyntaxID{}, false
-	}
-	for _, other := range all {
-		if other.abstract == e.abstract && offers(other, syntaxNDR64) {
-			return SyntaxID{}, false
-		}
-	}
-	return syntaxNDR, true
+	return SyntaxID{}, false
 }
 
-func offers(e contextElement, s SyntaxID) bool {
-	for _, t := range e.transfer {
-		if t == s {
-			return true
-		}
-	}
-	return false
-}
+func offers(e contextElement, s SyntaxID) bool { return slices.Contains(e.transfer, s) }
 
 // lookup finds the interface that a client may call as it asks: of the same
 // major version and, as [C706] 13 has it, at least its minor version.

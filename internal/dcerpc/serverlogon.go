@@ -10,7 +10,7 @@ import (
 // authError is a logon that did not succeed. It ends the connection; reason is
 // what a bind_nak says of it. The peer is told that much and no more.
 type authError struct {
-	reason NakReason
+	reason nakReason
 	err    error
 }
 
@@ -39,7 +39,7 @@ func (c *serverConn) authenticate(ctx context.Context, t secTrailer, token []byt
 	}
 	if err != nil {
 		c.logon.exchange = nil
-		return nil, &authError{NakInvalidChecksum, err}
+		return nil, &authError{nakInvalidChecksum, err}
 	}
 	if sc != nil {
 		c.logon.exchange = nil
@@ -51,18 +51,18 @@ func (c *serverConn) authenticate(ctx context.Context, t secTrailer, token []byt
 // admitToken checks a token's frame, and begins the logon with the first one.
 func (c *serverConn) admitToken(t secTrailer, token []byte) error {
 	if len(token) > c.limits.MaxToken {
-		return &authError{NakLocalLimitExceeded, violation("token of %d octets", len(token))}
+		return &authError{nakLocalLimitExceeded, violation("token of %d octets", len(token))}
 	}
 	if c.logon.legs++; c.logon.legs > c.limits.MaxLegs {
-		return &authError{NakLocalLimitExceeded, violation("logon of more than %d legs", c.limits.MaxLegs)}
+		return &authError{nakLocalLimitExceeded, violation("logon of more than %d legs", c.limits.MaxLegs)}
 	}
 	if !c.logon.begun {
 		acceptor := c.server.Acceptors[t.authType]
 		if acceptor == nil {
-			return &authError{NakAuthType, fmt.Errorf("%w: type %d", gss.ErrMechanism, t.authType)}
+			return &authError{nakAuthType, fmt.Errorf("%w: type %d", gss.ErrMechanism, t.authType)}
 		}
 		if t.level < LevelConnect || t.level > LevelPrivacy {
-			return &authError{NakAuthType, violation("authentication %v", t.level)}
+			return &authError{nakAuthType, violation("authentication %v", t.level)}
 		}
 		c.logon.begun = true
 		c.logon.exchange = acceptor.Accept(gss.AcceptOptions{DCEStyle: true, Peer: c.transport.Remote})
@@ -73,7 +73,7 @@ func (c *serverConn) admitToken(t secTrailer, token []byte) error {
 	if c.logon.exchange == nil || t.authType != s.authType || t.level != s.level || t.contextID != s.contextID {
 		// Another context beside the first would be the multiplexing that was
 		// not agreed on.
-		return &authError{NakNotSpecified, violation("token of another logon")}
+		return &authError{nakNotSpecified, violation("token of another logon")}
 	}
 	return nil
 }
