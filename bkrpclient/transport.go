@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
+	"sync"
 	"time"
 
 	"github.com/cloudsoda/go-smb2"
@@ -21,6 +23,11 @@ type transport struct {
 	conn    net.Conn
 	session *smb2.Session
 	share   *smb2.Share
+
+	// mu orders the closing of pipes and of the session: after a logoff the
+	// SMB library waits for ever to send anything more.
+	mu     sync.Mutex
+	closed bool
 }
 
 // dialTransport connects, negotiates SMB 2 or 3 with signing, and logs on.
@@ -92,7 +99,11 @@ func (t *transport) openPipe(name string) (*pipe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening pipe %s: %w", name, err)
 	}
-	p := &pipe{file: f}
+	// A file that is collected before it was closed would be closed by the
+	// library on the goroutine of all finalizers, which then waits for a
+	// server that may be gone. The end of the session closes it as well.
+	runtime.SetFinalizer(f, nil)
+	p := &pipe{transport: t, file: f}
 	p.in = bufio.NewReaderSize(messages{f}, maxPDU)
 	return p, nil
 }
@@ -108,6 +119,9 @@ func (t *transport) watch(ctx context.Context) (stop func()) {
 func (t *transport) close() error {
 	// A courtesy to the server, bounded because it may be gone.
 	t.conn.SetDeadline(time.Now().Add(time.Second))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
 	if t.session != nil {
 		t.session.Logoff()
 	}
@@ -121,13 +135,22 @@ const maxPDU = 1 << 16
 // stream: the SMB library gives up a message that does not fit into what a
 // single read asks for, so each read asks for the longest there can be.
 type pipe struct {
-	file *smb2.File
-	in   *bufio.Reader
+	transport *transport
+	file      *smb2.File
+	in        *bufio.Reader
 }
 
 func (p *pipe) Read(b []byte) (int, error)  { return p.in.Read(b) }
 func (p *pipe) Write(b []byte) (int, error) { return p.file.WriteAt(b, 0) }
-func (p *pipe) Close() error                { return p.file.Close() }
+
+func (p *pipe) Close() error {
+	p.transport.mu.Lock()
+	defer p.transport.mu.Unlock()
+	if p.transport.closed {
+		return nil
+	}
+	return p.file.Close()
+}
 
 // messages reads a pipe, whose offsets mean nothing, message by message.
 type messages struct{ file *smb2.File }
