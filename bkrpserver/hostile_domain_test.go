@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"runtime"
 	"testing"
 	"time"
 
@@ -28,7 +29,9 @@ type hostileDomain struct {
 	sid     dtyp.SID // alice's
 	// inputs succeed for alice, one for each action.
 	inputs map[bkrp.Action][]byte
-	stop   func()
+	// goroutines is how many there were before it served.
+	goroutines int
+	stop       func()
 }
 
 // startHostileDomain serves until stop, or the end of the test.
@@ -47,6 +50,8 @@ func startHostileDomain(t *testing.T, cfg bkrpserver.Config) *hostileDomain {
 		t.Fatal(err)
 	}
 	cfg.Service, cfg.ComputerName, cfg.Logger = f.Service, "DC1", f.Service.Logger
+	// So that LSA secrets are within a hostile client's reach.
+	cfg.Administrators = []dtyp.SID{account.SID}
 	srv, err := bkrpserver.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -57,6 +62,7 @@ func startHostileDomain(t *testing.T, cfg bkrpserver.Config) *hostileDomain {
 	}
 	d := &hostileDomain{addr: l.Addr().String(), service: f.Service, sid: account.SID}
 	d.makeInputs(t)
+	d.goroutines = runtime.NumGoroutine()
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(context.Background(), l) }()
 	d.stop = func() {
