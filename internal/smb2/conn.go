@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -116,6 +117,17 @@ func (c *conn) run() error {
 		if err := c.handleFrame(frame); err != nil {
 			return err
 		}
+	}
+}
+
+// contain keeps a panic, which is a mistake of this program that one client
+// has found, from ending the service for all the others. It is deferred at the
+// bottom of the goroutines of a connection, below what releases its locks, and
+// its log line is the only use made of the panic.
+func (c *conn) contain(where string) {
+	if v := recover(); v != nil {
+		c.srv.cfg.Log.Error("panic while serving SMB: please report it", "where", where,
+			"peer", c.nc.RemoteAddr(), "panic", v, "stack", string(debug.Stack()))
 	}
 }
 

@@ -85,6 +85,7 @@ func (r *call) openPipe(name string, serve PipeFunc) (*Pipe, wire.Status) {
 			c.open--
 			c.mu.Unlock()
 		}()
+		defer c.contain("pipe " + name)
 		serve(ctx, p)
 	})
 	return p, wire.StatusSuccess

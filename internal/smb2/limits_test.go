@@ -1,10 +1,13 @@
 package smb2
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -364,6 +367,36 @@ func TestManyAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// panicking is an acceptor with a mistake in it.
+type panicking struct{ gss.Acceptor }
+
+func (p panicking) Accept(o gss.AcceptOptions) gss.Exchange { panic("a mistake") }
+
+// TestPanic has mistakes of what is served end no more than they have to.
+func TestPanic(t *testing.T) {
+	var log bytes.Buffer
+	_, addr := startServer(t, Config{
+		Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Pipes: map[string]PipeFunc{"wrong": func(ctx context.Context, p *Pipe) {
+			readMessage(p)
+			panic("a mistake")
+		}}})
+	c := logon(t, addr, Dialect311, testUser)
+	id := c.open("wrong")
+	c.want(wire.StatusPipeBroken, wire.Ioctl, transceiveBody(id, message(4), 100))
+	c.echo(c.open("echo"))
+	if !strings.Contains(log.String(), "pipe wrong") || !strings.Contains(log.String(), "a mistake") {
+		t.Errorf("the log says %q", log.String())
+	}
+	_, addr = startServer(t, Config{Acceptor: panicking{}})
+	for range 2 {
+		c := newClient(t, addr)
+		c.negotiate(Dialect311)
+		c.sendFrame(c.pack(c.header(wire.SessionSetup), (&wire.SessionSetupRequest{Token: []byte("x")}).Append(nil)))
+		c.gone()
+	}
 }
 
 func TestConfig(t *testing.T) {

@@ -80,6 +80,7 @@ func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
 	defer s.dropConn(c)
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	defer stop()
+	defer c.contain("connection")
 	if err := c.run(); err != nil {
 		s.cfg.Log.LogAttrs(ctx, slog.LevelDebug, "SMB connection ended",
 			slog.Any("peer", nc.RemoteAddr()), slog.Any("err", err))

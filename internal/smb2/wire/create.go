@@ -111,7 +111,7 @@ func checkCreateContexts(b []byte) error {
 		next := le.Uint32(b)
 		one := b
 		if next != 0 {
-			if next%8 != 0 || uint64(next) >= uint64(len(b)) {
+			if next%8 != 0 || next < 16 || uint64(next) >= uint64(len(b)) {
 				return ErrMalformed
 			}
 			one, b = b[:next], b[next:]
