@@ -59,7 +59,7 @@ func (c *Client) sendRequest(opnum uint16, stub []byte) error {
 	}
 }
 
-// verification says what the request is for (3.3.1.5.7). Its header needs no
+// verification says what the request is for (2.2.2.13). Its header needs no
 // repeating: the signature covers it.
 func (c *Client) verification() verification {
 	bits := uint32(clientHeaderSigning)

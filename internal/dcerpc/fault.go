@@ -8,8 +8,8 @@ import (
 	"github.com/seed05845750/bkrp/internal/ndr"
 )
 
-// Fault is the status of a fault PDU ([C706] 12.6.4.7, appendix E; [MS-RPCE]
-// 2.2.2.8 adds Win32 codes). A Handle function returns one as its error to
+// Fault is the status of a fault PDU ([C706] 12.6.4.7, appendix E, and Win32
+// codes as [MS-RPCE] has them). A Handle function returns one as its error to
 // have it sent; a Client returns the one it received.
 type Fault uint32
 

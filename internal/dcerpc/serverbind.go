@@ -17,7 +17,7 @@ type logon struct {
 	refused error
 }
 
-// bind answers the first PDU of a connection (3.3.1.5.2, [C706] 12.6.4.3).
+// bind answers the first PDU of a connection ([MS-RPCE] 3.3.1.5.2, [C706] 12.6.4.3).
 func (c *serverConn) bind(ctx context.Context, h header, pdu []byte) error {
 	if c.bound {
 		return violation("second bind")
@@ -45,7 +45,7 @@ func (c *serverConn) bind(ctx context.Context, h header, pdu []byte) error {
 }
 
 // alterContext adds presentation contexts, carries the third leg of a logon,
-// or both (3.3.1.5.2, [C706] 12.6.4.1).
+// or both ([MS-RPCE] 3.3.1.5.2, [C706] 12.6.4.1).
 func (c *serverConn) alterContext(ctx context.Context, h header, pdu []byte) error {
 	if c.request != nil {
 		return violation("alter_context between the fragments of a request")

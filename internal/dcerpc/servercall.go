@@ -172,7 +172,7 @@ func (c *serverConn) execute(ctx context.Context, r *request) ([]byte, error) {
 	return b.iface.Handle(ctx, &call)
 }
 
-// verified compares what the client protected with what arrived (3.3.1.5.7).
+// verified compares what the client protected with what arrived (2.2.2.13).
 func (c *serverConn) verified(v *verification, r *request, b *boundContext) bool {
 	if v.bitmask1 != nil && *v.bitmask1&clientHeaderSigning != 0 && c.security.authLevel().signed() && !c.security.headerSign {
 		// The client can sign headers, yet its bind did not say so when it

@@ -35,7 +35,7 @@ type Encoding struct {
 var ErrStub = errors.New("ndr: malformed stub")
 
 // pointerSize is the size and the alignment of referent identifiers and of
-// array counts, in octets: [C706] 14.3.3.2 and [MS-RPCE] 2.2.5.2.
+// array counts, in octets: [C706] 14.3.3.2 and [MS-RPCE] 2.2.5.
 func (e Encoding) pointerSize() int {
 	if e.NDR64 {
 		return 8

@@ -122,7 +122,7 @@ func (r *Reader) U64() uint64 {
 }
 
 // Enum reads an enumeration without v1_enum: 2 octets in NDR ([C706]
-// 14.2.5), 4 in NDR64 ([MS-RPCE] 2.2.5.1.1).
+// 14.2.5), 4 in NDR64 ([MS-RPCE] 2.2.5).
 func (r *Reader) Enum() uint32 {
 	if r.enc.NDR64 {
 		return r.U32()
