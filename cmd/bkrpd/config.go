@@ -23,6 +23,8 @@ type config struct {
 	Listen           []string `toml:"listen" doc:"Addresses to serve SMB on, host:port."`
 	Pipes            []string `toml:"pipes" oneof:"protected_storage|ntsvcs" doc:"Named pipes that answer BackuprKey; the second only for clients of Windows 2000."`
 	ErrorCodes       string   `toml:"error_codes" oneof:"spec|windows" doc:"Codes of refusals: those of the specification, or those of Windows where it differs (unknown key 0xD for 0x2, wrong MAC 0x539 for 0xC)."`
+	ServerWrap       string   `toml:"serverwrap" oneof:"on|unwrap-only|off" doc:"How much of ServerWrap is served, where the server wraps."`
+	ClientWrap       string   `toml:"clientwrap" oneof:"on|unwrap-only|off" doc:"How much of ClientWrap is served, where the client wraps under the domain's public key."`
 	ServerWrapSrvKey string   `toml:"serverwrap_srvkey" oneof:"full|leading64" doc:"How much of a server key wraps new secrets: all 256 bytes, as Windows does, or the leading 64 of the 2014 text."`
 	MaxInput         size     `toml:"max_input" doc:"Largest input of one call; a longer one is refused before it is held."`
 	Control          string   `toml:"control" doc:"Unix socket for the admin commands, made with mode 0600."`
@@ -68,8 +70,9 @@ type sealConfig struct {
 
 // authConfig is [auth]: who may log on, and how.
 type authConfig struct {
-	NTLM   string `toml:"ntlm" oneof:"local" doc:"Who checks NTLM logons: the local accounts of bkrpd user."`
-	Keytab string `toml:"keytab" doc:"Kerberos keytab; to be left empty, this build has no Kerberos."`
+	NTLM    string `toml:"ntlm" oneof:"local" doc:"Who checks NTLM logons: the local accounts of bkrpd user."`
+	NTLMMIC string `toml:"ntlm_mic" oneof:"checked|required" doc:"Whether an NTLM client's MIC is checked when it sends one, or one is required; impacket up to 0.10 sends none."`
+	Keytab  string `toml:"keytab" doc:"Kerberos keytab; to be left empty, this build has no Kerberos."`
 }
 
 // lsaConfig is [lsa]: the LSA calls beside BackuprKey.
@@ -100,6 +103,8 @@ func defaultConfig() config {
 		Listen:           []string{"127.0.0.1:4445"},
 		Pipes:            []string{"protected_storage"},
 		ErrorCodes:       "spec",
+		ServerWrap:       "on",
+		ClientWrap:       "on",
 		ServerWrapSrvKey: "full",
 		MaxInput:         4 << 20,
 		Control:          "bkrpd.sock",
@@ -107,7 +112,7 @@ func defaultConfig() config {
 		Log:              logConfig{Level: "info", Format: "text"},
 		Store:            storeConfig{Backend: "bolt", Bolt: boltConfig{Path: "bkrpd.db"}},
 		Seal:             sealConfig{KEK: kekURI{Scheme: kekFile, Path: "kek.bin"}},
-		Auth:             authConfig{NTLM: "local"},
+		Auth:             authConfig{NTLM: "local", NTLMMIC: "checked"},
 		LSA:              lsaConfig{Administrators: []dtyp.SID{}},
 		SMB: smbConfig{
 			Encryption:               "offer",

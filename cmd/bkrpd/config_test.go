@@ -54,13 +54,13 @@ func TestSampleIsTheDefaults(t *testing.T) {
 func TestSampleKeepsEveryValue(t *testing.T) {
 	want := config{
 		Listen: []string{"[::1]:445", "host.example:0"}, Pipes: []string{"ntsvcs", "protected_storage"},
-		ErrorCodes: "windows", ServerWrapSrvKey: "leading64", MaxInput: 12345, Control: "/run/\"odd\"\\name\x01",
+		ErrorCodes: "windows", ServerWrap: "off", ClientWrap: "unwrap-only", ServerWrapSrvKey: "leading64", MaxInput: 12345, Control: "/run/\"odd\"\\name\x01",
 		ShutdownGrace: duration(90 * time.Second),
 		Log:           logConfig{Level: "debug", Format: "json"},
 		Domain:        domainConfig{Name: "a.b-c.d", NetBIOS: "A-B", SID: dtyp.MustParseSID("S-1-5-21-4-5-6")},
 		Store:         storeConfig{Backend: "bolt", Bolt: boltConfig{Path: "/var/lib/größe.db"}},
 		Seal:          sealConfig{KEK: kekURI{kekPassphraseFile, "/etc/p:w"}},
-		Auth:          authConfig{NTLM: "local"},
+		Auth:          authConfig{NTLM: "local", NTLMMIC: "required"},
 		LSA:           lsaConfig{Administrators: []dtyp.SID{dtyp.MustParseSID("S-1-5-32-544"), dtyp.MustParseSID("S-1-5-21-4-5-6-500")}},
 		SMB: smbConfig{Encryption: "require", MinDialect: "3.0", MaxDialect: "3.0.2", MaxConnections: 1,
 			MaxConnectionsPerAddress: 2, AuthenticationTimeout: duration(time.Minute), MaxUnauthenticatedBytes: 1 << 20,

@@ -155,7 +155,13 @@ func (d *daemon) stop(ctx context.Context) error {
 
 // serverConfig is the server that a configuration describes.
 func serverConfig(cfg *config, store *keystore.Store, log *slog.Logger) bkrpserver.Config {
-	service := &bkrpserver.Service{Store: store, Logger: log, MaxInput: int(cfg.MaxInput)}
+	service := &bkrpserver.Service{
+		Store:      store,
+		Logger:     log,
+		ServerWrap: subprotocols[cfg.ServerWrap],
+		ClientWrap: subprotocols[cfg.ClientWrap],
+		MaxInput:   int(cfg.MaxInput),
+	}
 	if cfg.ErrorCodes == "windows" {
 		service.ErrorCodes = bkrpserver.WindowsCodes
 	}
@@ -168,6 +174,7 @@ func serverConfig(cfg *config, store *keystore.Store, log *slog.Logger) bkrpserv
 		MinDialect:     dialects[cfg.SMB.MinDialect],
 		MaxDialect:     dialects[cfg.SMB.MaxDialect],
 		Administrators: cfg.LSA.Administrators,
+		RequireMIC:     cfg.Auth.NTLMMIC == "required",
 		Logger:         log,
 		Limits: bkrpserver.Limits{
 			Connections:           cfg.SMB.MaxConnections,
@@ -185,6 +192,14 @@ func serverConfig(cfg *config, store *keystore.Store, log *slog.Logger) bkrpserv
 		c.Encryption = bkrpserver.EncryptionRequire
 	}
 	return c
+}
+
+// subprotocols are how much of one is served by the names of the configuration.
+// There is none for wrapping without unwrapping (G-1.3-02).
+var subprotocols = map[string]bkrpserver.Subprotocol{
+	"on":          bkrpserver.On,
+	"unwrap-only": bkrpserver.UnwrapOnly,
+	"off":         bkrpserver.Off,
 }
 
 // dialects are the SMB dialects by the names of the configuration.
