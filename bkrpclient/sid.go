@@ -91,8 +91,10 @@ func lsaUserName(ctx context.Context, lsa *dcerpc.Client) (string, error) {
 		if r.Referent() {
 			user = readUnicodeString(r)
 		}
-		if r.Referent() && r.Referent() {
-			domain = readUnicodeString(r)
+		if r.Referent() { // to a pointer
+			if r.Referent() {
+				domain = readUnicodeString(r)
+			}
 		}
 	})
 	if err == nil && user == "" {
