@@ -78,6 +78,11 @@ func FuzzSession(f *testing.F) {
 	f.Add(seed(open, op(wire.QueryInfo, 0, (&wire.QueryInfoRequest{InfoType: 1, Class: 18, MaxOutput: 200, FileID: id}).Append(nil)),
 		op(wire.SetInfo, 0, (&wire.SetInfoRequest{InfoType: 1, Class: 23, Data: make([]byte, 8), FileID: id}).Append(nil)),
 		op(wire.Close, 0, (&wire.CloseRequest{FileID: id}).Append(nil)), op(wire.Logoff, 0, wire.AppendEmpty(nil))))
+	contexts := []byte{24, 0, 0, 0, 16, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 'M', 'x', 'A', 'c', 0, 0, 0, 0,
+		0, 0, 0, 0, 16, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 'Q', 'F', 'i', 'd'}
+	f.Add(seed(op(wire.Create, 0, (&wire.CreateRequest{Name: wire.AppendUTF16(nil, "echo"), Contexts: contexts}).Append(nil)),
+		op(wire.TreeConnect, 0, (&wire.TreeConnectRequest{Path: wire.AppendUTF16(nil, `\\x\IPC$`)}).Append(nil)),
+		op(wire.SessionSetup, 0, (&wire.SessionSetupRequest{Token: []byte("x")}).Append(nil))))
 	s := fuzzServer(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, end := pipeClient(t, s)
