@@ -123,9 +123,12 @@ func (t *transport) close() error {
 	defer t.mu.Unlock()
 	t.closed = true
 	if t.session != nil {
-		t.session.Logoff()
+		t.session.Logoff() // closes the connection as well
 	}
-	return t.conn.Close()
+	if err := t.conn.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 // maxPDU is the longest RPC PDU, in octets.

@@ -54,14 +54,14 @@ func (c *Client) Wrap(ctx context.Context, secret []byte, o WrapOptions) ([]byte
 		o.Version = bkrp.ClientWrappedVersion2
 	}
 	if o.Mode == ModeServer {
-		return c.BackuprKey(ctx, bkrp.ActionBackup, secret)
+		return c.serverWrap(ctx, secret)
 	}
 	cert, err := c.RetrieveKey(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if o.Mode == ModeAuto && len(secret) > bkrp.MaxClientSecret(cert.PublicKey.Size(), o.Version) {
-		return c.BackuprKey(ctx, bkrp.ActionBackup, secret)
+		return c.serverWrap(ctx, secret)
 	}
 	sid := o.SID
 	if sid.IsZero() {
@@ -70,4 +70,17 @@ func (c *Client) Wrap(ctx context.Context, secret []byte, o WrapOptions) ([]byte
 		}
 	}
 	return bkrp.WrapClient(cert, sid, secret, o.Version)
+}
+
+// serverWrap has the server wrap secret. What it gives is looked at before the
+// caller lets go of the secret: an answer that is no blob cannot be unwrapped.
+func (c *Client) serverWrap(ctx context.Context, secret []byte) ([]byte, error) {
+	blob, err := c.BackuprKey(ctx, bkrp.ActionBackup, secret)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := bkrp.ParseServerWrapped(blob); err != nil {
+		return nil, fmt.Errorf("%w: %v: %w", ErrResponse, bkrp.ActionBackup, err)
+	}
+	return blob, nil
 }
