@@ -45,7 +45,7 @@ func newRootCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 		Use:   "bkrp",
 		Short: "a BackupKey client",
 		Long: `bkrp has a secret wrapped so that only its owner gets it back, from any BackupKey
-server of the owner's domain: bkrpd, Samba, or Windows.
+server of the owner's domain: bkrpd, or a domain controller.
 
 The password is asked for on the terminal, or is the first line of the file that
 BKRP_PASSWORD_FILE names. It never stands on the command line.
