@@ -245,7 +245,7 @@ func (h *hostileRun) oddOrders(m *mutator) error {
 	if err != nil {
 		return err
 	}
-	o := orders{c, m, []wire.FileID{id, wire.RelatedFileID}}
+	o := orders{c, m, []wire.FileID{id, wire.RelatedFileID}, h.plainBind}
 	for range 4 + m.IntN(8) {
 		for range 1 + m.IntN(5) {
 			h.spoilt.Add(1)
@@ -264,6 +264,17 @@ type orders struct {
 	*hostileClient
 	*mutator
 	files []wire.FileID
+	// bind is a PDU that the server answers, so that there is something to
+	// read.
+	bind []byte
+}
+
+// data is something to write to a pipe.
+func (o *orders) data() []byte {
+	if o.one(2) {
+		return o.bind
+	}
+	return o.junk(o.IntN(3000))
 }
 
 func (o *orders) learn(hd wire.Header, msg []byte) {
@@ -341,11 +352,11 @@ func (o *orders) request() (wire.Command, []byte) {
 		q := wire.ReadRequest{FileID: id, Length: uint32(o.extreme(4280)) & 0x1ffff, MinimumCount: uint32(o.IntN(2))}
 		return wire.Read, q.Append(nil)
 	case n < 12:
-		q := wire.WriteRequest{FileID: id, Data: o.junk(o.IntN(3000)), Offset: o.extreme(9)}
+		q := wire.WriteRequest{FileID: id, Data: o.data(), Offset: o.extreme(9)}
 		return wire.Write, q.Append(nil)
 	case n < 16:
 		q := wire.IoctlRequest{Code: wire.FSCTLPipeTransceive, FileID: id, Flags: wire.IsFSCTL,
-			Input: o.junk(o.IntN(3000)), MaxOutput: uint32(o.extreme(4280))}
+			Input: o.data(), MaxOutput: uint32(o.extreme(4280)) & 0x1ffff}
 		return wire.Ioctl, q.Append(nil)
 	case n < 18:
 		codes := []uint32{wire.FSCTLPipePeek, wire.FSCTLPipeWait, wire.FSCTLValidateNegotiation, wire.FSCTLDFSGetReferrals, o.Uint32()}

@@ -47,6 +47,8 @@ type hostileClient struct {
 	aead    cipher.AEAD // of what is sent; nil unless it encrypts
 	back    cipher.AEAD // of what is received
 	nonce   uint64
+	// previous is the PreviousSessionId of the next logon.
+	previous uint64
 	// mangle changes a token of the logon on its way, if set.
 	mangle func(leg int, token []byte) []byte
 }
@@ -288,7 +290,8 @@ func ntlmInitiator(user, password string) gss.Initiator {
 	})
 }
 
-// authenticate logs on ([MS-SMB2] 3.2.5.3) and gives the last status.
+// authenticate logs on ([MS-SMB2] 3.2.5.3), or once more on a session that
+// stands, and gives the last status.
 func (c *hostileClient) authenticate(user, password string, encrypt bool) (wire.Status, error) {
 	x := ntlmInitiator(user, password).Initiate(gss.InitiateOptions{
 		Target: "cifs/dc1", Flags: gss.Integrity | gss.Sequence | gss.Confidentiality})
@@ -301,11 +304,11 @@ func (c *hostileClient) authenticate(user, password string, encrypt bool) (wire.
 		if c.mangle != nil {
 			out = c.mangle(leg, out)
 		}
-		q := wire.SessionSetupRequest{SecurityMode: wire.SigningEnabled, Token: out}
+		q := wire.SessionSetupRequest{SecurityMode: wire.SigningEnabled, Token: out, PreviousSessionID: c.previous}
 		id := c.next
 		msg := c.message(wire.SessionSetup, q.Append(nil))
 		c.addPreauth(msg)
-		if err := c.sendRaw(withLength(msg)); err != nil {
+		if err := c.send(msg); err != nil {
 			return 0, err
 		}
 		var h wire.Header
@@ -337,6 +340,9 @@ func (c *hostileClient) authenticate(user, password string, encrypt bool) (wire.
 
 // establish derives the keys ([MS-SMB2] 3.1.4.2, 3.2.5.3.1).
 func (c *hostileClient) establish(key []byte, encrypt bool) error {
+	if c.key != nil {
+		return nil // the keys of a session stay ([MS-SMB2] 3.3.5.5.2)
+	}
 	if c.dialect < wire.Dialect300 {
 		c.key = key
 		return nil
@@ -394,6 +400,9 @@ func logonHostile(addr string, m manner) (*hostileClient, error) {
 	}
 	return c, nil
 }
+
+// leaveSession makes the client log on anew next, on the same connection.
+func (c *hostileClient) leaveSession() { c.session, c.key, c.aead, c.back = 0, nil, nil, nil }
 
 // connectTree connects to IPC$.
 func (c *hostileClient) connectTree() error {

@@ -22,11 +22,15 @@ import (
 
 var (
 	hostileSeed   = flag.Uint64("hostile.seed", 0, "seed of the hostile clients; 0 draws one")
-	hostileRounds = flag.Int("hostile.rounds", 0, "hostile connections of each kind; 0 is 1200, or 120 with -short")
+	hostileRounds = flag.Int("hostile.rounds", 0, "hostile connections of each kind; 0 is 1000, or 100 with -short")
 )
 
 // hostileWorkers is how many hostile connections there are at a time.
 const hostileWorkers = 12
+
+// hostileStall is how long the server waits for the rest of a message, and for
+// an answer to be taken.
+const hostileStall = 4 * time.Second
 
 // hostileHeap is how much the heap may grow while they are there, in octets,
 // both ends of all connections together.
@@ -43,6 +47,7 @@ type hostileRun struct {
 	t          *testing.T
 	seed       uint64
 	recordings []recording
+	plainBind  []byte // a bind PDU without authentication
 
 	spoilt   atomic.Int64 // messages that were spoilt
 	peakHeap uint64
@@ -53,16 +58,16 @@ type hostileRun struct {
 // it held, and to serve the honest clients without one failure. A panic ends
 // the process.
 func TestHostile(t *testing.T) {
-	h := &hostileRun{t: t, seed: *hostileSeed, recordings: loadRecordings(t)}
+	h := &hostileRun{t: t, seed: *hostileSeed, recordings: loadRecordings(t), plainBind: plainBind()}
 	for h.seed == 0 {
 		h.seed = rand.Uint64()
 	}
 	rounds := *hostileRounds
 	switch {
 	case rounds == 0 && testing.Short():
-		rounds = 120
+		rounds = 100
 	case rounds == 0:
-		rounds = 1200
+		rounds = 1000
 	}
 	t.Logf("-hostile.seed=%d -hostile.rounds=%d", h.seed, rounds)
 
@@ -70,7 +75,7 @@ func TestHostile(t *testing.T) {
 		Pipes: []string{bkrpserver.PipeProtectedStorage, bkrpserver.PipeNTSvcs},
 		Limits: bkrpserver.Limits{
 			AuthTimeout:  5 * time.Second,
-			StallTimeout: 4 * time.Second,
+			StallTimeout: hostileStall,
 		}})
 	honest := h.startHonest(2)
 	heap := heapAfterGC()
@@ -84,6 +89,7 @@ func TestHostile(t *testing.T) {
 		{"tokens of the logon", (*hostileRun).badTokens},
 		{"frames after the logon", (*hostileRun).afterLogon},
 		{"compounds, credits, CANCEL", (*hostileRun).oddOrders},
+		{"sessions of others", (*hostileRun).takeOver},
 		{"PDUs before the bind is done", (*hostileRun).badBind},
 		{"sealed PDUs", (*hostileRun).badSealed},
 		{"stubs and verification trailers", (*hostileRun).badStub},
