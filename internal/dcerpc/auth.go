@@ -110,11 +110,12 @@ type security struct {
 }
 
 // wholePDU reports whether signatures cover the PDU from its header to the
-// security trailer, or just the stub. NTLM covers all of it whether header
-// signing was agreed on or not: so do Windows and Samba, and there are clients
-// that rely on it without asking.
+// security trailer, or just the stub. NTLM, by whatever negotiated, covers all
+// of it whether header signing was agreed on or not: so do Windows and Samba,
+// and there are clients that rely on it without asking.
 func (s *security) wholePDU() bool {
-	return s.headerSign || s.authType == AuthNTLM || s.context.Identity().Mechanism == "ntlm"
+	_, always := s.context.(gss.WholePDU)
+	return s.headerSign || always
 }
 
 // authLevel is the level at which calls arrive: LevelNone until the context

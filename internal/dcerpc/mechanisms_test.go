@@ -84,6 +84,31 @@ func TestNTLM(t *testing.T) {
 	}
 }
 
+// NTLM signs the whole PDU without header signing too, at either end and
+// inside of SPNEGO; other mechanisms do not, whatever the type is called.
+func TestWholePDU(t *testing.T) {
+	for _, authType := range []AuthType{AuthNTLM, AuthSPNEGO} {
+		for _, level := range []AuthLevel{LevelIntegrity, LevelPrivacy} {
+			s, initiators := ntlmServer(t, "Passw0rd.2")
+			s.Interfaces[0].MinAuthLevel = LevelIntegrity
+			c := bound(t, s, ClientConfig{Initiator: initiators[authType], AuthType: authType, Level: level})
+			c.security.headerSign = false
+			if !c.security.wholePDU() {
+				t.Errorf("type %d: signatures of the stub alone", authType)
+			}
+			if out, err := c.Call(t.Context(), 0, []byte("stub")); err != nil || string(out) != "stub" {
+				t.Errorf("type %d, %v: %q, %v", authType, level, out, err)
+			}
+		}
+	}
+	for _, headerSign := range []bool{false, true} {
+		s := security{secTrailer: secTrailer{authType: AuthNTLM}, headerSign: headerSign, context: &toyContext{}}
+		if s.wholePDU() != headerSign {
+			t.Errorf("another mechanism, header signing %v: whole PDU %v", headerSign, s.wholePDU())
+		}
+	}
+}
+
 // An authenticated connection that waits holds few KiB.
 func TestIdleMemory(t *testing.T) {
 	s, initiators := ntlmServer(t, "Passw0rd.2")
