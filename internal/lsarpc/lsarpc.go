@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"slices"
 
 	"github.com/seed05845750/bkrp/dtyp"
@@ -87,7 +88,9 @@ type SecretEvent struct {
 	Caller gss.Identity
 	// Operation is the method's name, such as "LsarQuerySecret".
 	Operation string
-	// Name is the secret's, as the caller wrote it.
+	// Remote is where the call came from, nil if unknown.
+	Remote net.Addr
+	// Name is the secret's, as the caller wrote it, cut to 128 characters.
 	Name string
 	// Granted says that the caller is an administrator, and Found that there
 	// is such a secret, as far as that was looked at.
@@ -96,7 +99,8 @@ type SecretEvent struct {
 
 // New makes the interface. It lets callers in whom the transport has
 // authenticated, sealed or not: values of secrets travel encrypted under the
-// transport's key either way.
+// transport's key either way. A caller who has logged on to RPC besides is who
+// that logon says, which therefore has to protect his calls.
 func New(cfg Config) dcerpc.Interface {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -129,7 +133,10 @@ func (s *server) handle(ctx context.Context, c *dcerpc.Call) ([]byte, error) {
 	if method == nil {
 		return nil, dcerpc.FaultOpRange
 	}
-	if c.Identity.SID.IsZero() {
+	if c.Identity.SID.IsZero() || c.AuthLevel == dcerpc.LevelConnect {
+		// Without signatures the logon proves nothing of the call. Someone in
+		// the middle could relay an administrator's to a session of his own,
+		// and have the secrets encrypted under a key that he knows.
 		return nil, dcerpc.FaultAccessDenied
 	}
 	call := &call{

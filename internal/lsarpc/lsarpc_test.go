@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -24,6 +25,7 @@ var (
 	administrator = gss.Identity{SID: dtyp.MustParseSID("S-1-5-21-177270213-1796266205-1813127581-500"), Domain: "BKRP", Name: "Administrator"}
 	secretValue   = []byte("sixteen octets!!")
 	sessionKey    = []byte("0123456789abcdef")
+	remote        = &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}
 )
 
 func testConfig() Config {
@@ -48,7 +50,7 @@ func testConfig() Config {
 			switch {
 			case name == "G$BCKUPKEY_broken":
 				return nil, errors.New("store is away")
-			case strings.HasPrefix(name, "G$BCKUPKEY_") && len(name) < 50:
+			case strings.HasPrefix(strings.ToUpper(name), "G$BCKUPKEY_") && len(name) < 50:
 				return bytes.Clone(secretValue), nil
 			}
 			return nil, ErrNoSecret
@@ -62,19 +64,20 @@ type session struct {
 	iface  dcerpc.Interface
 	caller gss.Identity
 	key    []byte
+	level  dcerpc.AuthLevel
 	enc    ndr.Encoding
 	state  any
 }
 
 func newSession(cfg Config, caller gss.Identity) *session {
 	i := New(cfg)
-	return &session{iface: i, caller: caller, key: sessionKey, state: i.NewState()}
+	return &session{iface: i, caller: caller, key: sessionKey, level: dcerpc.LevelNone, state: i.NewState()}
 }
 
 func (s *session) call(opnum uint16, stub []byte) ([]byte, error) {
 	return s.iface.Handle(context.Background(), &dcerpc.Call{
-		Opnum: opnum, Stub: stub, Encoding: s.enc, Identity: s.caller, AuthLevel: dcerpc.LevelNone,
-		Transport: &dcerpc.Transport{SessionKey: s.key}, State: s.state,
+		Opnum: opnum, Stub: stub, Encoding: s.enc, Identity: s.caller, AuthLevel: s.level,
+		Transport: &dcerpc.Transport{SessionKey: s.key, Remote: remote}, State: s.state,
 	})
 }
 
@@ -287,6 +290,7 @@ func TestSecretAccess(t *testing.T) {
 		}{
 			{"administrator", administrator, nil, "G$BCKUPKEY_P", statusSuccess},
 			{"by a group", member, nil, "G$BCKUPKEY_P", statusSuccess},
+			{"A-24 in another case", administrator, nil, "g$bckupkey_P", statusSuccess},
 			{"ordinary user", ordinary, nil, "G$BCKUPKEY_P", statusAccessDenied},
 			{"ordinary user, absent", ordinary, nil, "G$BCKUPKEY_" + strings.Repeat("x", 80), statusAccessDenied},
 			{"nobody by default", administrator, func(c *Config) { c.Administrators = nil }, "G$BCKUPKEY_P", statusAccessDenied},
@@ -326,6 +330,20 @@ func TestSecretAccess(t *testing.T) {
 			})
 		}
 	}
+	t.Run("the audit gets the address, and of a name no more than there can be", func(t *testing.T) {
+		for _, caller := range []gss.Identity{administrator, ordinary} {
+			cfg := testConfig()
+			var e SecretEvent
+			cfg.Audit = func(_ context.Context, got SecretEvent) error { e = got; return nil }
+			s := newSession(cfg, caller)
+			if _, st := s.openSecret(t, s.policy(t), strings.Repeat("é", 20000)); st == statusSuccess {
+				t.Error("opened")
+			}
+			if e.Name != strings.Repeat("é", 128) || e.Remote != remote {
+				t.Errorf("audit: %d octets of a name, %v", len(e.Name), e.Remote)
+			}
+		}
+	})
 	t.Run("no audit, no answer", func(t *testing.T) {
 		cfg := testConfig()
 		cfg.Audit = func(context.Context, SecretEvent) error { return errors.New("disk full") }
@@ -481,6 +499,15 @@ func TestByName(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	t.Run("anonymous transport", func(t *testing.T) {
 		s := newSession(testConfig(), gss.Identity{})
+		for _, r := range recordings(t) {
+			if _, err := s.call(r.opnum, r.request); err != dcerpc.FaultAccessDenied {
+				t.Errorf("opnum %d: %v", r.opnum, err)
+			}
+		}
+	})
+	t.Run("a logon that protects nothing, which may have been relayed", func(t *testing.T) {
+		s := newSession(testConfig(), administrator)
+		s.level = dcerpc.LevelConnect
 		for _, r := range recordings(t) {
 			if _, err := s.call(r.opnum, r.request); err != dcerpc.FaultAccessDenied {
 				t.Errorf("opnum %d: %v", r.opnum, err)

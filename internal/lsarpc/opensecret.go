@@ -33,11 +33,14 @@ func (s *server) openSecret(ctx context.Context, c *call) error {
 
 // readSecret is the one way to a secret's value: it checks the name and the
 // caller, tells the audit, without which there is no answer, and gives the
-// value in memory to be cleared. Who is
-// no administrator does not learn what there is.
+// value in memory to be cleared. Who is no administrator does not learn what
+// there is.
 func (s *server) readSecret(ctx context.Context, c *call, operation, name string) ([]byte, status) {
-	e := SecretEvent{Caller: c.Identity, Operation: operation, Name: name, Granted: s.isAdministrator(c.Identity)}
-	value, st := s.secretFor(ctx, e)
+	e := SecretEvent{
+		Caller: c.Identity, Operation: operation, Remote: c.Transport.Remote,
+		Name: forAudit(name), Granted: s.isAdministrator(c.Identity),
+	}
+	value, st := s.secretFor(ctx, e.Granted, name)
 	e.Found = st == statusSuccess
 	if s.Audit != nil && s.Audit(ctx, e) != nil {
 		clear(value)
@@ -46,21 +49,33 @@ func (s *server) readSecret(ctx context.Context, c *call, operation, name string
 	return value, st
 }
 
-func (s *server) secretFor(ctx context.Context, e SecretEvent) ([]byte, status) {
+// forAudit is a name that any caller may have written as long as the request,
+// at the length of the longest that there can be.
+func forAudit(name string) string {
+	n := 0
+	for i := range name {
+		if n++; n > maxSecretName {
+			return name[:i]
+		}
+	}
+	return name
+}
+
+func (s *server) secretFor(ctx context.Context, granted bool, name string) ([]byte, status) {
 	switch {
-	case !e.Granted:
+	case !granted:
 		return nil, statusAccessDenied
-	case !validSecretName(e.Name):
+	case !validSecretName(name):
 		return nil, statusInvalidParameter
-	case s.Secret == nil || !strings.HasPrefix(e.Name, secretPrefix):
+	case s.Secret == nil || !hasSecretPrefix(name):
 		return nil, statusNameNotFound
 	}
-	value, err := s.Secret(ctx, e.Name)
+	value, err := s.Secret(ctx, name)
 	if errors.Is(err, ErrNoSecret) {
 		return nil, statusNameNotFound
 	}
 	if err != nil {
-		s.Log.ErrorContext(ctx, "reading an LSA secret", "name", e.Name, "error", err)
+		s.Log.ErrorContext(ctx, "reading an LSA secret", "name", name, "error", err)
 		return nil, statusInternalError
 	}
 	return value, statusSuccess
@@ -70,9 +85,18 @@ func (s *server) secretFor(ctx context.Context, e SecretEvent) ([]byte, status) 
 // the keys of the BackupKey protocol, which are global secrets (L-13).
 const secretPrefix = "G$BCKUPKEY_"
 
+// hasSecretPrefix takes the prefix in any case (A-24).
+func hasSecretPrefix(name string) bool {
+	return len(name) >= len(secretPrefix) && strings.EqualFold(name[:len(secretPrefix)], secretPrefix)
+}
+
+// maxSecretName is the length of the longest name, in code units: less than
+// 0x101 octets.
+const maxSecretName = 128
+
 // validSecretName is the rule of [MS-LSAD] 3.1.1.4: 1 to 128 code units, of
 // which none is a backslash.
 func validSecretName(name string) bool {
 	n := ndr.UTF16Len(name)
-	return n > 0 && 2*n < 0x101 && !strings.Contains(name, `\`)
+	return n > 0 && n <= maxSecretName && !strings.Contains(name, `\`)
 }

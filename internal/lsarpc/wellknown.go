@@ -50,25 +50,25 @@ var domainAccounts = []struct {
 // wellKnown are principals of no domain that clients ask for ([MS-DTYP]
 // 2.4.2.4), with the name of the authority they belong to.
 var wellKnown = []struct {
-	sid             string
+	sid             dtyp.SID
 	kind            sidType
 	authority, name string
 }{
-	{"S-1-1-0", typeWellKnownGroup, "", "Everyone"},
-	{"S-1-3-0", typeWellKnownGroup, "", "CREATOR OWNER"},
-	{"S-1-3-1", typeWellKnownGroup, "", "CREATOR GROUP"},
-	{"S-1-5-2", typeWellKnownGroup, "NT AUTHORITY", "NETWORK"},
-	{"S-1-5-4", typeWellKnownGroup, "NT AUTHORITY", "INTERACTIVE"},
-	{"S-1-5-7", typeWellKnownGroup, "NT AUTHORITY", "ANONYMOUS LOGON"},
-	{"S-1-5-9", typeWellKnownGroup, "NT AUTHORITY", "ENTERPRISE DOMAIN CONTROLLERS"},
-	{"S-1-5-10", typeWellKnownGroup, "NT AUTHORITY", "SELF"},
-	{"S-1-5-11", typeWellKnownGroup, "NT AUTHORITY", "Authenticated Users"},
-	{"S-1-5-18", typeWellKnownGroup, "NT AUTHORITY", "SYSTEM"},
-	{"S-1-5-19", typeWellKnownGroup, "NT AUTHORITY", "LOCAL SERVICE"},
-	{"S-1-5-20", typeWellKnownGroup, "NT AUTHORITY", "NETWORK SERVICE"},
-	{"S-1-5-32-544", typeAlias, "BUILTIN", "Administrators"},
-	{"S-1-5-32-545", typeAlias, "BUILTIN", "Users"},
-	{"S-1-5-32-546", typeAlias, "BUILTIN", "Guests"},
+	{dtyp.MustParseSID("S-1-1-0"), typeWellKnownGroup, "", "Everyone"},
+	{dtyp.MustParseSID("S-1-3-0"), typeWellKnownGroup, "", "CREATOR OWNER"},
+	{dtyp.MustParseSID("S-1-3-1"), typeWellKnownGroup, "", "CREATOR GROUP"},
+	{dtyp.MustParseSID("S-1-5-2"), typeWellKnownGroup, "NT AUTHORITY", "NETWORK"},
+	{dtyp.MustParseSID("S-1-5-4"), typeWellKnownGroup, "NT AUTHORITY", "INTERACTIVE"},
+	{dtyp.MustParseSID("S-1-5-7"), typeWellKnownGroup, "NT AUTHORITY", "ANONYMOUS LOGON"},
+	{dtyp.MustParseSID("S-1-5-9"), typeWellKnownGroup, "NT AUTHORITY", "ENTERPRISE DOMAIN CONTROLLERS"},
+	{dtyp.MustParseSID("S-1-5-10"), typeWellKnownGroup, "NT AUTHORITY", "SELF"},
+	{dtyp.MustParseSID("S-1-5-11"), typeWellKnownGroup, "NT AUTHORITY", "Authenticated Users"},
+	{dtyp.MustParseSID("S-1-5-18"), typeWellKnownGroup, "NT AUTHORITY", "SYSTEM"},
+	{dtyp.MustParseSID("S-1-5-19"), typeWellKnownGroup, "NT AUTHORITY", "LOCAL SERVICE"},
+	{dtyp.MustParseSID("S-1-5-20"), typeWellKnownGroup, "NT AUTHORITY", "NETWORK SERVICE"},
+	{dtyp.MustParseSID("S-1-5-32-544"), typeAlias, "BUILTIN", "Administrators"},
+	{dtyp.MustParseSID("S-1-5-32-545"), typeAlias, "BUILTIN", "Users"},
+	{dtyp.MustParseSID("S-1-5-32-546"), typeAlias, "BUILTIN", "Guests"},
 }
 
 // byName resolves a name with or without its domain: `DOMAIN\name`,
@@ -134,8 +134,8 @@ func (s *server) bySID(ctx context.Context, sid dtyp.SID) (p principal, ok bool,
 		return s.accountBySID(ctx, sid, rid)
 	}
 	for _, w := range wellKnown {
-		if p := wellKnownPrincipal(w.sid, w.kind, w.authority, w.name); p.sid == sid {
-			return p, true, nil
+		if w.sid == sid {
+			return wellKnownPrincipal(w.sid, w.kind, w.authority, w.name), true, nil
 		}
 	}
 	return principal{}, false, nil
@@ -177,8 +177,7 @@ func (s *server) user(a Account) principal {
 
 // wellKnownPrincipal makes the principal; its domain is its authority, whose
 // SID lacks the last sub-authority.
-func wellKnownPrincipal(text string, kind sidType, authority, name string) principal {
-	sid := dtyp.MustParseSID(text)
+func wellKnownPrincipal(sid dtyp.SID, kind sidType, authority, name string) principal {
 	domain, _, _ := sid.Cut()
 	return principal{kind, name, sid, referencedDomain{authority, domain}}
 }
