@@ -37,8 +37,8 @@ type ClientConfig struct {
 }
 
 // Client is the client's end of one connection, bound to one interface. It is
-// used by one goroutine at a time. Once a method returns an error that is not
-// a Fault, the connection is of no more use.
+// used by one goroutine at a time. Once Bind returns an error, or Call one that
+// is not a Fault, the connection is of no more use.
 type Client struct {
 	cfg     ClientConfig
 	stream  stream

@@ -17,11 +17,11 @@ func (c *Client) Bind(ctx context.Context) error {
 			return errors.New("dcerpc: second bind of a connection")
 		}
 		c.callID = 1
-		if err := c.bind(ctx); err != nil {
-			return fmt.Errorf("dcerpc: binding to %v: %w", c.cfg.Interface, err)
+		// Whatever goes wrong in it, a fault too, leaves nothing to go on with.
+		if c.err = c.bind(ctx); c.err != nil {
+			c.err = fmt.Errorf("dcerpc: binding to %v: %w", c.cfg.Interface, c.err)
 		}
-		c.err = nil
-		return nil
+		return c.err
 	})
 }
 

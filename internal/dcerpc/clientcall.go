@@ -67,12 +67,16 @@ func (c *Client) verification() verification {
 }
 
 // receiveResponse gathers the fragments of the response.
-func (c *Client) receiveResponse() ([]byte, error) {
+func (c *Client) receiveResponse() (whole []byte, err error) {
 	var result []byte
+	defer func() {
+		if err != nil {
+			clear(result)
+		}
+	}()
 	for first := true; ; first = false {
 		h, pdu, err := c.receive()
 		if err != nil {
-			clear(result)
 			return nil, err
 		}
 		if h.ptype != pduResponse || h.bigEndian || (h.flags&flagFirst != 0) != first {
@@ -94,6 +98,13 @@ func (c *Client) receiveResponse() ([]byte, error) {
 		}
 		if len(stub) == 0 && h.flags&flagLast == 0 {
 			return nil, violation("empty fragment of a response")
+		}
+		if have := len(result) + len(stub); have > cap(result) {
+			size := have
+			if h.flags&flagLast == 0 {
+				size = min(2*have, c.cfg.MaxResponse)
+			}
+			result = grown(result, size)
 		}
 		result = append(result, stub...)
 		if h.flags&flagLast != 0 {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync/atomic"
 
 	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/gss"
@@ -30,6 +31,9 @@ type Server struct {
 	Log *slog.Logger
 
 	buffers buffers
+	// pending is how many octets all connections hold by requests of which
+	// they gather the fragments.
+	pending atomic.Int64
 }
 
 // Interface is one interface that a Server serves.
@@ -39,7 +43,9 @@ type Interface struct {
 	// MinAuthLevel is what a call has to be protected with at least; less
 	// gets FaultAccessDenied, its stub not decoded. Zero is LevelPrivacy;
 	// LevelNone lets callers in without RPC authentication, for whom the
-	// transport then has to answer.
+	// transport then has to answer. It lets LevelConnect in as well, where
+	// nothing ties a call to him whom Call.Identity names: his logon may have
+	// been relayed by someone who has no key of it.
 	MinAuthLevel AuthLevel
 	// Opnums is the number of methods: a greater operation number gets
 	// FaultOpRange, as does what Handle says it of.
@@ -129,6 +135,9 @@ func (s *Server) ServeConn(ctx context.Context, conn io.ReadWriteCloser, t Trans
 	defer c.stream.release()
 	defer c.dropRequest()
 	err := c.serve(ctx)
+	if c.overdue.Load() {
+		err = violation("call in fragments not over after %v", c.limits.CallTime)
+	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -163,6 +172,7 @@ type serverConn struct {
 	security security
 
 	request *request // of which fragments are missing, else nil
+	overdue atomic.Bool
 }
 
 // boundContext is one presentation context: what the client agreed to call by
@@ -258,7 +268,11 @@ func (c *serverConn) reply(build func(b []byte) ([]byte, error)) error {
 	if err == nil {
 		err = c.stream.write(pdu)
 	}
-	c.server.buffers.put(loan, len(pdu))
+	used := len(pdu)
+	if used == 0 { // what was built of it cannot be told
+		used = cap(*loan)
+	}
+	c.server.buffers.put(loan, used)
 	return err
 }
 

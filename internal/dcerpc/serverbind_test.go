@@ -39,6 +39,9 @@ func TestRefusedBinds(t *testing.T) {
 			if _, err := c.Call(context.Background(), 0, nil); err == nil {
 				t.Error("a call after a refused bind")
 			}
+			if err := c.Bind(context.Background()); err == nil || !strings.Contains(err.Error(), "second bind") {
+				t.Errorf("once more: Bind = %v", err)
+			}
 		})
 	}
 	t.Run("auth3 that does not end the logon", func(t *testing.T) {

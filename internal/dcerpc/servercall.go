@@ -20,16 +20,32 @@ type request struct {
 	// stub is what came so far. That of a single fragment is a part of the
 	// PDU.
 	stub []byte
-	// owned says that stub is memory of its own.
-	owned bool
+	// reserved is how much of Limits.MaxPending it holds: the capacity of stub
+	// where that is memory of its own.
+	reserved int
+	// deadline closes the connection if the call is not over in time; nil for
+	// a single fragment.
+	deadline *time.Timer
 }
 
 // dropRequest forgets a request and clears what it held.
 func (c *serverConn) dropRequest() {
-	if c.request != nil && c.request.owned {
-		clear(c.request.stub)
+	if r := c.request; r != nil {
+		c.dropStub(r)
+		if r.deadline != nil {
+			r.deadline.Stop()
+		}
 	}
 	c.request = nil
+}
+
+// dropStub clears the stub that was gathered and gives its room back.
+func (c *serverConn) dropStub(r *request) {
+	if r.reserved > 0 {
+		clear(r.stub)
+		c.server.pending.Add(int64(-r.reserved))
+	}
+	r.stub, r.reserved = nil, 0
 }
 
 // handleRequest takes one fragment of a call, and executes the call when it
@@ -89,6 +105,10 @@ func (c *serverConn) gather(h header, q requestPDU, stub []byte) error {
 			c.request.stub = stub
 			return nil
 		}
+		c.request.deadline = time.AfterFunc(c.limits.CallTime, func() {
+			c.overdue.Store(true)
+			c.stream.conn.Close()
+		})
 	}
 	r := c.request
 	switch {
@@ -101,27 +121,35 @@ func (c *serverConn) gather(h header, q requestPDU, stub []byte) error {
 	case r.fault != 0:
 		return nil
 	case len(stub) > c.limits.MaxRequest-len(r.stub):
-		clear(r.stub)
-		r.stub, r.fault = nil, FaultNoMemory
+		c.dropStub(r)
+		r.fault = FaultNoMemory
+		return nil
+	case !c.makeRoom(r, len(stub), int64(q.allocHint)):
+		c.dropStub(r)
+		r.fault = FaultServerTooBusy
 		return nil
 	}
-	r.grow(len(stub), min(int64(q.allocHint), int64(c.limits.MaxRequest)))
 	r.stub = append(r.stub, stub...)
 	return nil
 }
 
-// grow makes room for n more octets, and clears what it moves from. The
-// client's hint is believed only as far as it has sent a quarter of it.
-func (r *request) grow(n int, hint int64) {
-	r.owned = true
+// makeRoom makes room for n more octets, which MaxRequest allows; ok is false
+// if the server has too much of others' to hold. The client's hint is believed
+// only as far as it has sent a quarter of it.
+func (c *serverConn) makeRoom(r *request, n int, hint int64) (ok bool) {
 	have := len(r.stub) + n
-	if have <= cap(r.stub) {
-		return
+	if have <= r.reserved {
+		return true
 	}
-	size := max(2*have, min(int(hint), 4*have))
-	moved := append(make([]byte, 0, size), r.stub...)
-	clear(r.stub)
-	r.stub = moved
+	most := int64(c.limits.MaxRequest)
+	size := int(min(max(2*int64(have), min(hint, 4*int64(have))), most))
+	more := int64(size - r.reserved)
+	if c.server.pending.Add(more) > c.limits.MaxPending {
+		c.server.pending.Add(-more)
+		return false
+	}
+	r.stub, r.reserved = grown(r.stub, size), size
+	return true
 }
 
 // admit says by a fault if a call cannot be executed whatever its stub says.

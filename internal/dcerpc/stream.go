@@ -37,6 +37,14 @@ func (p *buffers) put(b *[]byte, used int) {
 	}
 }
 
+// grown gives b, with room for size octets, in new memory, and clears what it
+// leaves behind: it may be a secret.
+func grown(b []byte, size int) []byte {
+	moved := append(make([]byte, 0, size), b...)
+	clear(b)
+	return moved
+}
+
 // stream cuts a stream of octets into PDUs. It is used by one goroutine.
 type stream struct {
 	conn    io.ReadWriteCloser
