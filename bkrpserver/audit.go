@@ -10,8 +10,8 @@ import (
 )
 
 // Event is what the audit trail keeps of one call: of BackuprKey, or of a try to
-// read a key as an LSA secret. It never holds a byte of a
-// secret, a wrapped secret, or a key.
+// read a key as an LSA secret. It never holds a byte of a secret, a wrapped
+// secret, or a key.
 type Event struct {
 	// Time is when the call came in.
 	Time time.Time
@@ -37,11 +37,14 @@ type Event struct {
 
 // Auditor takes the record of a call before its answer is given. An error
 // turns the answer into bkrp.StatusInternalError: a secret that cannot be
-// accounted for is not handed out. It is called from many goroutines at once.
+// accounted for is not handed out. It is called from many goroutines at once,
+// and its context does not end when the caller goes away.
 type Auditor func(context.Context, *Event) error
 
 // LogAuditor writes each event as one line of log: at level Info when the call
-// succeeded, at level Warn otherwise.
+// succeeded, at level Warn otherwise. What log does not take at that level is
+// not kept. An error of log's handler is the Auditor's, unlike with the methods
+// of slog.Logger, which drop it.
 func LogAuditor(log *slog.Logger) Auditor {
 	return func(ctx context.Context, e *Event) error {
 		level := slog.LevelInfo
@@ -73,7 +76,8 @@ func LogAuditor(log *slog.Logger) Auditor {
 		if e.Reason != "" {
 			attrs = append(attrs, slog.String("reason", e.Reason))
 		}
-		log.LogAttrs(ctx, level, "audit", attrs...)
-		return nil
+		record := slog.NewRecord(e.Time, level, "audit", 0)
+		record.AddAttrs(attrs...)
+		return log.Handler().Handle(ctx, record)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -98,6 +99,12 @@ type Config struct {
 func (c *Config) check() error {
 	if c.Service == nil || c.Service.Store == nil {
 		return errors.New("bkrpserver: Config.Service and its Store are required")
+	}
+	if c.Encryption > EncryptionRequire {
+		return fmt.Errorf("bkrpserver: Config.Encryption is %d, which has no meaning", c.Encryption)
+	}
+	if slices.ContainsFunc(c.Administrators, dtyp.SID.IsZero) {
+		return errors.New("bkrpserver: Config.Administrators has a zero SID")
 	}
 	for _, p := range c.Pipes {
 		if p != PipeProtectedStorage && p != PipeNTSvcs {

@@ -106,7 +106,7 @@ func (s *Service) BackuprKey(ctx context.Context, caller Caller, action bkrp.Act
 		out = nil
 	}
 	if ev.Status == bkrp.StatusInternalError {
-		s.logger().ErrorContext(ctx, "the key store did not answer; no key was created or replaced",
+		s.logger().ErrorContext(ctx, "a call failed on the server's side",
 			"action", action.String(), "key", ev.Key.String(), "error", err)
 	}
 	if s.audit(ctx, ev) != nil {
@@ -116,14 +116,15 @@ func (s *Service) BackuprKey(ctx context.Context, caller Caller, action bkrp.Act
 	return out, ev.Status
 }
 
-// audit puts a call on the trail. An error means that its answer has to be
-// withheld; the operator has been told then.
+// audit puts a call on the trail, also when the caller has gone in the meantime:
+// nobody leaves no trace by hanging up. An error means that its answer has to
+// be withheld; the operator has been told then.
 func (s *Service) audit(ctx context.Context, ev *Event) error {
 	audit := s.Audit
 	if audit == nil {
 		audit = LogAuditor(s.logger())
 	}
-	err := audit(ctx, ev)
+	err := audit(context.WithoutCancel(ctx), ev)
 	if err != nil {
 		s.logger().ErrorContext(ctx, "the audit trail could not be written; the answer is withheld", "error", err)
 	}

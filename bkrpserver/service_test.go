@@ -395,3 +395,64 @@ func TestLogAuditor(t *testing.T) {
 		t.Error("the trail holds the secret")
 	}
 }
+
+// TestAuditTrailBreaks: the log as a trail says when it cannot be written, and
+// the answer is withheld as with any other Auditor.
+func TestAuditTrailBreaks(t *testing.T) {
+	f := newFixture(t)
+	full := errors.New("disk full")
+	f.Audit = bkrpserver.LogAuditor(slog.New(slog.NewTextHandler(brokenWriter{full}, nil)))
+	out, status := f.BackuprKey(t.Context(), alice, bkrp.ActionBackup, randomSecret(64))
+	if out != nil || status != bkrp.StatusInternalError {
+		t.Errorf("got %d octets and %v", len(out), status)
+	}
+	if !strings.Contains(f.log.String(), full.Error()) {
+		t.Errorf("the operator is not told: %s", &f.log)
+	}
+}
+
+type brokenWriter struct{ err error }
+
+func (w brokenWriter) Write([]byte) (int, error) { return 0, w.err }
+
+// TestCallerHangsUp: who is gone before the answer is on the trail all the same,
+// with an Auditor that heeds its context too.
+func TestCallerHangsUp(t *testing.T) {
+	f := newFixture(t)
+	blob := f.must(alice, bkrp.ActionBackup, randomSecret(64))
+	keep := f.Audit
+	f.Audit = func(ctx context.Context, e *bkrpserver.Event) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return keep(ctx, e)
+	}
+	before := len(f.events)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	f.BackuprKey(ctx, bob, bkrp.ActionRestoreWin2K, blob)
+	if len(f.events) != before+1 || f.last().Caller != bob {
+		t.Errorf("audit trail: %+v", f.events[before:])
+	}
+}
+
+// TestConfigCheck: what would quietly mean something else is refused.
+func TestConfigCheck(t *testing.T) {
+	f := newFixture(t)
+	for name, spoil := range map[string]func(*bkrpserver.Config){
+		"no service":         func(c *bkrpserver.Config) { c.Service = nil },
+		"no store":           func(c *bkrpserver.Config) { c.Service = &bkrpserver.Service{} },
+		"pipe":               func(c *bkrpserver.Config) { c.Pipes = []string{"spoolss"} },
+		"encryption":         func(c *bkrpserver.Config) { c.Encryption = bkrpserver.EncryptionRequire + 1 },
+		"zero administrator": func(c *bkrpserver.Config) { c.Administrators = make([]dtyp.SID, 1) },
+	} {
+		cfg := bkrpserver.Config{Service: f.Service, ComputerName: "DC"}
+		if _, err := bkrpserver.New(cfg); err != nil {
+			t.Fatal(err)
+		}
+		spoil(&cfg)
+		if _, err := bkrpserver.New(cfg); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
