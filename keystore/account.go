@@ -166,6 +166,10 @@ func (s *Store) accountRID(ctx context.Context, name string) (uint32, error) {
 	case "GUEST", "KRBTGT":
 		return 0, fmt.Errorf("%w: %s is reserved", ErrAccountName, name)
 	}
+	highest, err := s.highestRID(ctx) // before the counter, which only grows
+	if err != nil {
+		return 0, err
+	}
 	for range pointerAttempts {
 		rid := uint32(firstRID)
 		value, rev, err := s.vault.get(ctx, ridName)
@@ -180,6 +184,9 @@ func (s *Store) accountRID(ctx context.Context, name string) (uint32, error) {
 		if rid < firstRID || rid > lastRID {
 			return 0, fmt.Errorf("%w: the counter of RIDs stands at %d", ErrCorrupt, rid)
 		}
+		if rid <= highest {
+			return 0, fmt.Errorf("%w: the counter of RIDs stands at %d and an account has RID %d", ErrCorrupt, rid, highest)
+		}
 		_, err = s.vault.swap(ctx, ridName, rev, binary.LittleEndian.AppendUint32(nil, rid+1))
 		if err == nil {
 			return rid, nil
@@ -189,6 +196,22 @@ func (s *Store) accountRID(ctx context.Context, name string) (uint32, error) {
 		}
 	}
 	return 0, fmt.Errorf("allocating a RID: %w", ErrConflict)
+}
+
+// highestRID is the highest RID that an account has, 0 if there is none. The
+// counter is above it, unless somebody has put back an older one or removed it:
+// to go on from there would give an account the SID of another one.
+func (s *Store) highestRID(ctx context.Context) (highest uint32, err error) {
+	b, err := s.accounts.read(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, a := range b.sorted {
+		if _, rid, _ := a.SID.Cut(); rid > highest {
+			highest = rid
+		}
+	}
+	return highest, nil
 }
 
 // accountRecord is an account in its entry, as JSON.

@@ -256,3 +256,39 @@ func TestRedaction(t *testing.T) {
 		}
 	}
 }
+
+// A counter of RIDs that was removed or put back must not lead to a second
+// account with the SID of the first, who has secrets under it.
+func TestCounterOfRIDsIsTurnedBack(t *testing.T) {
+	for name, damage := range map[string]func(t *testing.T, b keystore.Backend, old []byte){
+		"removed":  func(t *testing.T, b keystore.Backend, _ []byte) { replace(t, b, "rid", nil) },
+		"put back": func(t *testing.T, b keystore.Backend, old []byte) { replace(t, b, "rid", old) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, b, kek := newStore(t)
+			ctx := t.Context()
+			add := func(s *keystore.Store, name string) {
+				t.Helper()
+				if _, err := s.AddAccount(ctx, name, "password"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			add(s, "alice")
+			old, _, err := b.Get(ctx, "rid")
+			if err != nil {
+				t.Fatal(err)
+			}
+			add(s, "bob")
+			damage(t, b, old)
+			for _, s := range []*keystore.Store{s, openStore(t, b, kek)} {
+				if a, err := s.AddAccount(ctx, "mallory", "password"); !errors.Is(err, keystore.ErrCorrupt) {
+					t.Errorf("mallory is %v, %v; want ErrCorrupt", a.SID, err)
+				}
+				if _, err := s.Account(ctx, "mallory"); !errors.Is(err, keystore.ErrNoAccount) {
+					t.Errorf("Account(mallory): %v, want ErrNoAccount", err)
+				}
+			}
+			add(s, "Administrator") // who needs no counter
+		})
+	}
+}

@@ -16,6 +16,7 @@
 // durable, and never deletes or replaces a key.
 //
 // Not here: authorisation (package bkrpserver decides who may use a key), and
-// protection from somebody who can put an older copy of the whole backend in
-// place of the present one.
+// protection from somebody who can write to the backend behind the Store's back
+// and puts older entries in place of the present ones, or removes some: what is
+// there is as it was once written, and whether it is the latest is not known.
 package keystore
