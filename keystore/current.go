@@ -105,7 +105,10 @@ func (r *ring[K]) rotate(ctx context.Context) (K, error) {
 	if err != nil {
 		return none, err
 	}
-	return k, r.point(ctx, k.GUID())
+	if err := r.point(ctx, k.GUID()); err != nil {
+		return none, err
+	}
+	return k, nil
 }
 
 // setCurrent makes an existing key the current one.
@@ -125,10 +128,11 @@ func (r *ring[K]) setCurrent(ctx context.Context, guid dtyp.GUID) error {
 // time the later one wins. The caller has the turn on the pointer, and the
 // key is durable.
 func (r *ring[K]) point(ctx context.Context, guid dtyp.GUID) error {
-	if err := r.store.vault.put(ctx, r.pointer, guid[:]); err != nil {
+	err := r.store.vault.put(ctx, r.pointer, guid[:])
+	r.forget(r.pointer) // also after an error: the pointer may have been written
+	if err != nil {
 		return err
 	}
-	r.forget(r.pointer)
 	r.store.log.Info("changed the current key", "pointer", r.pointer, "key", guid)
 	return nil
 }
