@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -250,15 +249,15 @@ func (h *hostileRun) deafClients(t *testing.T) {
 }
 
 // deafConnection sends ECHO for as long as the server takes any. The server has
-// to stop reading and then to close, within its StallTimeout. What it has sent
-// may keep the client's kernel from telling it so, until it reads after all.
+// to stop reading and then to close, within its StallTimeout. What its system has
+// not got rid of by then may keep the client's from learning so, until the client
+// reads after all.
 func (h *hostileRun) deafConnection(*mutator) error {
 	c, err := logonHostile(h.addr, manners[0])
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	c.nc.(*net.TCPConn).SetReadBuffer(64 << 10)
 	for range 1_000_000 {
 		var many []byte
 		for range 20 {
