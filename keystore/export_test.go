@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"context"
 	"time"
 
 	"github.com/seed05845750/bkrp"
@@ -10,4 +11,19 @@ import (
 // a test too long.
 func (s *Store) SetGeneratePair(f func(domain string, now time.Time) (*bkrp.KeyPair, error)) {
 	s.generatePair = f
+}
+
+// PutSecret writes the value of an LSA secret whatever was there before, as
+// replication of the LSA's objects would. Nothing outside tests replaces a key.
+func (s *Store) PutSecret(ctx context.Context, name string, value []byte) error {
+	canonical, ok := canonicalSecret(name)
+	if !ok {
+		return ErrNotFound
+	}
+	if value == nil {
+		value = []byte{}
+	}
+	err := s.vault.put(ctx, canonical, value)
+	s.changed(canonical)
+	return err
 }

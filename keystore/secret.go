@@ -21,24 +21,6 @@ func (s *Store) Secret(ctx context.Context, name string) ([]byte, error) {
 	return value, err
 }
 
-// PutSecret writes the value of an LSA secret as a change made through the
-// LSA or by replication would, without looking at its format and whatever was
-// there before; it is how a test or a repair puts a malformed value in place.
-// Names that are not of L-13 are ErrNotFound. To bring in keys use
-// ImportKeyPair and ImportServerKey, which lose nothing.
-func (s *Store) PutSecret(ctx context.Context, name string, value []byte) error {
-	canonical, ok := canonicalSecret(name)
-	if !ok {
-		return ErrNotFound
-	}
-	if value == nil {
-		value = []byte{}
-	}
-	err := s.vault.put(ctx, canonical, value)
-	s.changed(canonical)
-	return err
-}
-
 // SecretNames returns the names of the LSA secrets, sorted.
 func (s *Store) SecretNames(ctx context.Context) ([]string, error) {
 	entries, err := s.vault.backend.List(ctx, SecretPrefix)
