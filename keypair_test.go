@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -340,4 +341,44 @@ func TestPVKRefuses(t *testing.T) {
 	if _, err := KeyPairFromPVK(b, dtyp.GUID{15: 1}, "x.example", time.Unix(1e9, 0)); !errors.Is(err, ErrKeyFormat) {
 		t.Errorf("a wrong private exponent: %v", err)
 	}
+}
+
+// TestKeysAreSharedByCallers is for the race detector: one key serves many
+// callers at once.
+func TestKeysAreSharedByCallers(t *testing.T) {
+	pair, server := generated(t), GenerateServerKey()
+	derive := func(salt []byte) [20]byte { return server.Derive(SrvKeyFull, salt) }
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			secret := bytes.Repeat([]byte{byte(i)}, 64)
+			blob, err := WrapClient(pair.Certificate(), testSID, secret, 2+uint32(i%2))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			w, err := ParseClientWrapped(blob)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if s, err := w.Open(pair.DecryptRaw, pair.RejectionKey()); err != nil || !bytes.Equal(s.Secret, secret) {
+				t.Errorf("ClientWrap: %v, %v", s, err)
+			}
+			blob, err = WrapServer(derive, dtyp.GUID{1}, testSID, secret)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			v, err := ParseServerWrapped(blob)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _, got, err := v.Open(derive); err != nil || !bytes.Equal(got, secret) {
+				t.Errorf("ServerWrap: %v", err)
+			}
+		})
+	}
+	wg.Wait()
 }
