@@ -115,6 +115,74 @@ func TestAlterContext(t *testing.T) {
 	})
 }
 
+// A logon that is half done lets nothing through, and keeps to how it began.
+func TestHalfDoneLogon(t *testing.T) {
+	token := func(ptype pduType, body []byte, level AuthLevel, contextID uint32, text string) []byte {
+		trailer := secTrailer{authType: AuthSPNEGO, level: level, contextID: contextID}
+		pdu, err := trailer.appendToken(append(appendHeader(nil, ptype, flagWhole, 1), body...), []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pdu
+	}
+	bindBody := plainBind(t, []SyntaxID{syntaxNDR})[headerSize:]
+	request := mustFinish(t, append(requestPDU{}.append(nil, flagWhole, 2), "stub"...))
+	first := mustFinish(t, append(requestPDU{}.append(nil, flagFirst, 2), "half"...))
+	auth3 := func(level AuthLevel, contextID uint32, text string) []byte {
+		return token(pduAuth3, make([]byte, 4), level, contextID, text)
+	}
+	logon := token(pduBind, bindBody, LevelPrivacy, 1, "leg 1")
+	for _, tt := range []struct {
+		name string
+		legs int
+		pdus [][]byte
+		want Fault // 0: no word
+	}{
+		{"request", 3, [][]byte{logon, request}, FaultProtocol},
+		{"request after an alter_context without a token", 3,
+			[][]byte{logon, token(pduAlterContext, bindBody, 0, 0, ""), request}, FaultProtocol},
+		{"auth3 of a lower level", 3, [][]byte{logon, auth3(LevelConnect, 1, "leg 3"), request}, FaultAccessDenied},
+		{"auth3 of another security context", 3, [][]byte{logon, auth3(LevelPrivacy, 2, "leg 3"), request}, FaultAccessDenied},
+		{"auth3 with a wrong token", 3, [][]byte{logon, auth3(LevelPrivacy, 1, "leg 9"), request}, FaultAccessDenied},
+		{"auth3 with a wrong token, then the right one", 3,
+			[][]byte{logon, auth3(LevelPrivacy, 1, "leg 9"), auth3(LevelPrivacy, 1, "leg 3"), request}, 0},
+		{"auth3 twice", 3, [][]byte{logon, auth3(LevelPrivacy, 1, "leg 3"), auth3(LevelPrivacy, 1, "leg 3")}, 0},
+		{"request without a signature after the logon", 3, [][]byte{logon, auth3(LevelPrivacy, 1, "leg 3"), request}, FaultProtocol},
+		{"alter_context of a lower level", 5, [][]byte{logon, token(pduAlterContext, bindBody, LevelConnect, 1, "leg 3")}, FaultAccessDenied},
+		{"alter_context between fragments", 3,
+			[][]byte{plainBind(t, []SyntaxID{syntaxNDR}), first, token(pduAlterContext, bindBody, LevelPrivacy, 1, "leg 1")}, FaultProtocol},
+		{"auth3 between fragments", 3,
+			[][]byte{plainBind(t, []SyntaxID{syntaxNDR}), first, auth3(LevelPrivacy, 1, "leg 1")}, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var runs atomic.Int32
+			s := echoServer(&runs, toy{legs: tt.legs})
+			s.Interfaces[0].MinAuthLevel = LevelNone
+			conn, ended := connect(t, s)
+			if h, _ := ask(t, conn, tt.pdus[0]); h.ptype != pduBindAck {
+				t.Fatalf("bind answered by type %d", h.ptype)
+			}
+			h, pdu := ask(t, conn, tt.pdus[1:]...)
+			for h.ptype == pduAlterContextResp {
+				h, pdu = ask(t, conn)
+			}
+			if tt.want == 0 {
+				if pdu != nil {
+					t.Errorf("answered: %x", pdu)
+				}
+			} else if f, err := parseFault(h, pdu); h.ptype != pduFault || err != nil || f != tt.want {
+				t.Errorf("answered by type %d: %v, %v, want %v", h.ptype, f, err, tt.want)
+			}
+			if err := <-ended; err == nil {
+				t.Error("the connection is kept")
+			}
+			if runs.Load() != 0 {
+				t.Error("the method was executed")
+			}
+		})
+	}
+}
+
 func plainBind(t testing.TB, transfers ...[]SyntaxID) []byte {
 	p := bindPDU{maxXmit: 4280, maxRecv: 4280}
 	for i, s := range transfers {

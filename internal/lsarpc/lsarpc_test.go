@@ -271,6 +271,13 @@ func TestSealSecret(t *testing.T) {
 			t.Errorf("key %s:\n got %x, %v\nwant %s", w[0], got, err, w[2])
 		}
 	}
+	for n := desWindow; n <= 64; n++ {
+		// Whatever its length, the key is never read beyond its end.
+		got, err := sealSecret(make([]byte, n), make([]byte, 1000))
+		if err != nil || len(got) != 1008 {
+			t.Errorf("key of %d octets: %d, %v", n, len(got), err)
+		}
+	}
 	if _, err := sealSecret([]byte("short"), nil); err == nil {
 		t.Error("a session key of 5 octets is taken")
 	}
