@@ -105,7 +105,7 @@ func (s *Service) BackuprKey(ctx context.Context, caller Caller, action bkrp.Act
 		clear(out)
 		out = nil
 	}
-	if ev.Status == bkrp.StatusInternalError {
+	if ev.Status == bkrp.StatusInternalError && ctx.Err() == nil { // a caller who hung up is no alarm
 		s.logger().ErrorContext(ctx, "a call failed on the server's side",
 			"action", action.String(), "key", ev.Key.String(), "error", err)
 	}

@@ -434,6 +434,28 @@ func TestCallerHangsUp(t *testing.T) {
 	if len(f.events) != before+1 || f.last().Caller != bob {
 		t.Errorf("audit trail: %+v", f.events[before:])
 	}
+	if strings.Contains(f.log.String(), "level=ERROR") {
+		t.Errorf("the operator is alarmed: %s", &f.log)
+	}
+}
+
+// A store that fails is an alarm, and the caller learns nothing of it.
+func TestStoreFails(t *testing.T) {
+	f := newFixture(t)
+	key := bkrp.GenerateServerKey()
+	derive := func(salt []byte) [20]byte { return key.Derive(bkrp.SrvKeyFull, salt) }
+	blob, err := bkrp.WrapServer(derive, dtyp.GUID{1}, alice.SID, randomSecret(64))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.backend.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f.refused(bkrp.StatusInternalError, alice, bkrp.ActionBackup, randomSecret(64))
+	f.refused(bkrp.StatusInternalError, alice, bkrp.ActionRestoreWin2K, blob)
+	if strings.Count(f.log.String(), "level=ERROR") != 2 || !strings.Contains(f.log.String(), keystore.ErrClosed.Error()) {
+		t.Errorf("the operator is not told why: %s", &f.log)
+	}
 }
 
 // TestConfigCheck: what would quietly mean something else is refused.
