@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,9 +42,11 @@ type conn struct {
 	preauth  preauthHash
 	offer    offer
 	wildcard bool // an SMB1 negotiate was answered with DialectWildcard
-	received int  // before the first logon, in octets
-	authBy   time.Time
+	// authed says that there is a session; it is written under mu. Until then
+	// received counts octets and authBy is the deadline.
 	authed   bool
+	received int
+	authBy   time.Time
 	refused  int // logons
 	reply    reply
 
@@ -93,10 +96,8 @@ func (c *conn) run() error {
 		return fmt.Errorf("smb2: setting the deadline of the logon: %w", err)
 	}
 	for {
-		if c.authed && l.IdleTimeout > 0 {
-			if err := c.nc.SetReadDeadline(time.Now().Add(l.IdleTimeout)); err != nil {
-				return fmt.Errorf("smb2: setting the idle deadline: %w", err)
-			}
+		if err := c.nextDeadline(); err != nil {
+			return fmt.Errorf("smb2: setting the deadline of a frame: %w", err)
 		}
 		frame, err := c.frames.next(c.mostNow(), !c.authed)
 		if err == io.EOF || errors.Is(err, net.ErrClosed) {
@@ -120,6 +121,55 @@ func (c *conn) run() error {
 	}
 }
 
+// nextDeadline sets until when the next frame has to begin. A connection whose
+// last session has ended is one before its logon again: it gets the time and
+// the octets for one more, so that nobody keeps it for nothing.
+func (c *conn) nextDeadline() error {
+	if !c.authed {
+		return nil // authBy stands
+	}
+	l := &c.srv.cfg.Limits
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !c.loggedOn():
+		c.authed, c.received = false, 0
+		c.authBy = time.Now().Add(l.AuthTimeout)
+		return c.nc.SetReadDeadline(c.authBy)
+	case l.IdleTimeout > 0:
+		return c.nc.SetReadDeadline(time.Now().Add(l.IdleTimeout))
+	}
+	return nil
+}
+
+// loggedOn reports whether there is a session whose logon has succeeded. The
+// caller holds mu.
+func (c *conn) loggedOn() bool {
+	return slices.ContainsFunc(c.sessions, func(x *session) bool { return x.valid })
+}
+
+// endSession ends a session of this connection from the goroutine of another
+// one. When mu is held for long, by a write to a client that is gone, the
+// connection is closed first.
+func (c *conn) endSession(x *session) {
+	got := false
+	for wait := time.Millisecond; !got && wait < time.Second; wait *= 2 {
+		if got = c.mu.TryLock(); !got {
+			time.Sleep(wait)
+		}
+	}
+	if !got {
+		c.nc.Close()
+		c.mu.Lock()
+	}
+	defer c.mu.Unlock()
+	x.end()
+	if !c.loggedOn() {
+		// For a reader that waits already; nextDeadline is for all others.
+		_ = c.nc.SetReadDeadline(time.Now().Add(c.srv.cfg.Limits.AuthTimeout))
+	}
+}
+
 // contain keeps a panic, which is a mistake of this program that one client
 // has found, from ending the service for all the others. It is deferred at the
 // bottom of the goroutines of a connection, below what releases its locks, and
@@ -131,8 +181,8 @@ func (c *conn) contain(where string) {
 	}
 }
 
-// mostNow is the largest frame that is read next, in octets. Before the first
-// logon it is what is left of the data that a client may send until then.
+// mostNow is the largest frame that is read next, in octets. Without a session
+// it is what is left of the data that a client may send until then.
 func (c *conn) mostNow() int {
 	l := &c.srv.cfg.Limits
 	if c.authed {
@@ -146,6 +196,8 @@ func (c *conn) authenticated() error {
 	if c.authed {
 		return nil
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.authed = true
 	return c.nc.SetReadDeadline(time.Time{})
 }
@@ -153,9 +205,9 @@ func (c *conn) authenticated() error {
 // teardown ends everything that the connection owns and waits for it.
 func (c *conn) teardown() {
 	c.frames.release()
+	c.nc.Close() // ends a write that has the lock
 	c.mu.Lock()
 	c.closed = true
-	c.nc.Close()
 	ended := append([]*session(nil), c.sessions...)
 	for _, x := range ended {
 		x.end()
@@ -213,7 +265,7 @@ func (c *conn) findSession(id uint64) *session {
 	return nil
 }
 
-// credits gives the most credits the client may hold.
+// credits gives the most credits the client may hold. The caller holds mu.
 func (c *conn) credits() int {
 	if !c.authed {
 		return min(authCredits, c.srv.cfg.Limits.Credits)

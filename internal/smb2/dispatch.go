@@ -73,6 +73,9 @@ func (c *conn) handleEncrypted(frame []byte) error {
 	if err != nil {
 		return err
 	}
+	if len(text) == 0 {
+		return fmt.Errorf("%w: nothing encrypted", errProtocol)
+	}
 	c.reply.sealTo = x
 	return c.handleCompound(text, x)
 }

@@ -15,10 +15,11 @@ type Limits struct {
 	// ConnectionsPerAddress is the same for one client address; default 1024.
 	ConnectionsPerAddress int
 	// AuthTimeout bounds the time from the connection to the end of its first
-	// logon, and of each later logon; default 15 s.
+	// logon, and from the first to the last message of each later logon. A
+	// connection whose last session has ended gets it once more; default 15 s.
 	AuthTimeout time.Duration
-	// AuthBytes bounds what a connection may send before its first logon
-	// ended, in octets; default 256 KiB.
+	// AuthBytes bounds what a connection may send while it has no session, in
+	// octets; default 256 KiB.
 	AuthBytes int
 	// LogonFailures is how many logons of a connection may be refused; default
 	// 10. The next attempt ends the connection, whoever else is logged on: it

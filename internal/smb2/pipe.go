@@ -180,6 +180,8 @@ func (p *Pipe) take(w *waiter, message []byte) (int, wire.Status) {
 
 // drained takes n octets off the first message for the client.
 func (p *Pipe) drained(n int) {
+	// The PipeFunc has not woken up yet, but now it may go on.
+	p.stuck = false
 	p.outBytes -= n
 	if p.out[0] = p.out[0][n:]; len(p.out[0]) == 0 {
 		p.out[0] = nil

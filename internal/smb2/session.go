@@ -20,6 +20,7 @@ type session struct {
 	// goroutine that reads.
 	exchange gss.Exchange
 	legs     int
+	authBy   time.Time
 	preauth  preauthHash
 	verifier signer
 	opener   *sealer
@@ -43,10 +44,11 @@ type session struct {
 	pipes       []*Pipe
 }
 
-// establish takes the keys of a security context into the session. The caller
-// holds conn.mu.
+// establish takes the keys of a security context into the session.
 func (x *session) establish(sc gss.Context) error {
 	c := x.conn
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	keys := deriveKeys(c.dialect, c.cipher, sc.SessionKey(), &x.preauth)
 	var err error
 	if x.verifier, err = newSigner(c.dialect, c.signing, keys.signing); err != nil {

@@ -81,7 +81,10 @@ func (r *call) authLeg(x *session, req *wire.SessionSetupRequest) error {
 	c := r.c
 	if x.exchange == nil {
 		x.exchange = c.srv.cfg.Acceptor.Accept(gss.AcceptOptions{Peer: c.nc.RemoteAddr()})
-		x.legs = 0
+		x.legs, x.authBy = 0, c.authBy
+		if c.authed {
+			x.authBy = time.Now().Add(c.srv.cfg.Limits.AuthTimeout)
+		}
 	}
 	if c.dialect == Dialect311 && r.session == nil {
 		x.preauth.add(r.msg)
@@ -90,12 +93,10 @@ func (r *call) authLeg(x *session, req *wire.SessionSetupRequest) error {
 	var sc gss.Context
 	err := errLegs
 	if x.legs++; x.legs <= maxLegs {
-		deadline := c.authBy
-		if c.authed {
-			deadline = time.Now().Add(c.srv.cfg.Limits.AuthTimeout)
+		ctx, cancel := context.WithDeadline(c.ctx, x.authBy)
+		if err = ctx.Err(); err == nil {
+			out, sc, err = x.exchange.Step(ctx, req.Token)
 		}
-		ctx, cancel := context.WithDeadline(c.ctx, deadline)
-		out, sc, err = x.exchange.Step(ctx, req.Token)
 		cancel()
 	}
 	if err == nil && len(out) > 1<<16-1 {
@@ -140,13 +141,11 @@ func (c *conn) admit(r *call, x *session, sc gss.Context) error {
 		x.expiry = sc.Expiry()
 		return nil
 	}
-	c.mu.Lock()
-	err := x.establish(sc)
-	c.mu.Unlock()
-	if err == nil {
-		c.srv.addSession(x)
+	if err := x.establish(sc); err != nil {
+		return err
 	}
-	return err
+	c.srv.addSession(x)
+	return nil
 }
 
 // refuseLogon ends the session. The client learns nothing of why, except that
@@ -182,14 +181,7 @@ func (r *call) endPrevious(x *session, id uint64) {
 	if old == nil || old.identity.SID != x.identity.SID {
 		return
 	}
-	if !old.conn.mu.TryLock() {
-		// Maybe it is held by a write to a client that is gone, for as long
-		// as the stall time.
-		old.conn.nc.Close()
-		old.conn.mu.Lock()
-	}
-	old.end()
-	old.conn.mu.Unlock()
+	old.conn.endSession(old)
 	r.c.srv.dropSession(old)
 }
 

@@ -1,0 +1,157 @@
+package smb2
+
+import (
+	"context"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/seed05845750/bkrp/internal/gss"
+	"github.com/seed05845750/bkrp/internal/gss/ntlm"
+	"github.com/seed05845750/bkrp/internal/smb2/wire"
+)
+
+// anotherLogon makes c begin a session besides the one it has, which it gives
+// a way back to.
+func (c *client) anotherLogon() (back func()) {
+	out, in, session, tree, sign := c.out, c.in, c.session, c.tree, c.sign
+	c.out, c.in, c.session, c.tree, c.sign = nil, nil, 0, 0, false
+	return func() { c.out, c.in, c.session, c.tree, c.sign = out, in, session, tree, sign }
+}
+
+// forget makes c a client without a session.
+func (c *client) forget() { c.out, c.in, c.session, c.sign = nil, nil, 0, false }
+
+// TestLogoff has connections that outlive their sessions: they are as those
+// before the logon.
+func TestLogoff(t *testing.T) {
+	const limit = time.Second
+	s, addr := startServer(t, Config{Limits: Limits{AuthTimeout: limit, IdleTimeout: time.Hour, AuthBytes: 32 << 10}})
+	logoff := func(c *client) {
+		t.Helper()
+		c.want(wire.StatusSuccess, wire.Logoff, wire.AppendEmpty(nil))
+		c.forget()
+	}
+	t.Run("time", func(t *testing.T) {
+		c := logon(t, addr, Dialect311, testUser)
+		logoff(c)
+		if st := c.authenticate(testUser, testPassword, 0); st != wire.StatusSuccess {
+			t.Fatal(st)
+		}
+		time.Sleep(limit + limit/2)
+		c.want(wire.StatusSuccess, wire.Echo, wire.AppendEmpty(nil))
+		logoff(c)
+		c.gone()
+	})
+	t.Run("octets", func(t *testing.T) {
+		c := logon(t, addr, Dialect311, testUser)
+		logoff(c)
+		c.sendFrame(c.pack(c.header(wire.Echo), append(wire.AppendEmpty(nil), make([]byte, 33<<10)...)))
+		c.gone()
+	})
+	t.Run("refused re-authentication", func(t *testing.T) {
+		c := logon(t, addr, Dialect311, testUser)
+		if st := c.authenticate("bob", testPassword, 0); st != wire.StatusLogonFailure {
+			t.Fatal(st)
+		}
+		c.gone()
+	})
+	t.Run("one of two sessions", func(t *testing.T) {
+		c := logon(t, addr, Dialect311, testUser)
+		back := c.anotherLogon()
+		if st := c.authenticate("bob", testPassword, 0); st != wire.StatusSuccess {
+			t.Fatal(st)
+		}
+		logoff(c)
+		back()
+		time.Sleep(limit + limit/2)
+		c.echo(c.open("echo"))
+	})
+	t.Run("ended by another connection", func(t *testing.T) {
+		old := logon(t, addr, Dialect311, testUser)
+		c := newClient(t, addr)
+		c.negotiate(Dialect311)
+		if st := c.authenticate(testUser, testPassword, old.session); st != wire.StatusSuccess {
+			t.Fatal(st)
+		}
+		old.gone()
+	})
+	t.Run("ended by another connection while it is busy", func(t *testing.T) {
+		old := logon(t, addr, Dialect311, testUser)
+		session := old.session
+		old.anotherLogon()
+		if st := old.authenticate("bob", testPassword, 0); st != wire.StatusSuccess {
+			t.Fatal(st)
+		}
+		mu := &s.findSession(session).conn.mu
+		mu.Lock()
+		unlock := time.AfterFunc(20*time.Millisecond, mu.Unlock)
+		defer unlock.Stop()
+		c := newClient(t, addr)
+		c.negotiate(Dialect311)
+		if st := c.authenticate(testUser, testPassword, session); st != wire.StatusSuccess {
+			t.Fatal(st)
+		}
+		if s.findSession(session) != nil {
+			t.Error("the session is still there")
+		}
+		old.want(wire.StatusSuccess, wire.Echo, wire.AppendEmpty(nil))
+	})
+	t.Run("slow logon besides a session", func(t *testing.T) {
+		c := logon(t, addr, Dialect311, testUser)
+		c.anotherLogon()
+		mech := ntlm.NewInitiator(ntlm.Credential{Domain: testDomain, User: testUser})
+		token, _, err := spnegoInitiator(mech).Initiate(gss.InitiateOptions{Target: "cifs/dc1"}).Step(context.Background(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, _ := c.do(wire.SessionSetup, (&wire.SessionSetupRequest{Token: token}).Append(nil))
+		if h.Status != wire.StatusMoreProcessingRequired {
+			t.Fatal(h.Status)
+		}
+		c.session = h.SessionID
+		time.Sleep(limit + limit/2)
+		// In time this would be an invalid parameter.
+		c.want(wire.StatusLogonFailure, wire.SessionSetup, (&wire.SessionSetupRequest{Token: []byte("x")}).Append(nil))
+	})
+}
+
+// TestEncryptedNothing sends a transform header without a message.
+func TestEncryptedNothing(t *testing.T) {
+	_, addr := startServer(t, Config{})
+	c := newClient(t, addr)
+	c.cipher = wire.AES128GCM
+	c.negotiate(Dialect311)
+	if st := c.authenticate(testUser, testPassword, 0); st != wire.StatusSuccess {
+		t.Fatal(st)
+	}
+	c.encrypt = true
+	c.sendFrame(nil)
+	c.gone()
+}
+
+// TestReadFreesFullPipe has a PipeFunc that waits for the client to read, with
+// its pipe full of what the client wrote: as soon as the client reads, it may
+// write again, whether or not the PipeFunc has got round to it.
+func TestReadFreesFullPipe(t *testing.T) {
+	const size = 60000
+	_, addr := startServer(t, Config{Pipes: map[string]PipeFunc{"talk": func(_ context.Context, p *Pipe) {
+		for range 2 {
+			if _, err := p.Write(make([]byte, size)); err != nil {
+				return
+			}
+		}
+		io.Copy(io.Discard, p)
+	}}})
+	c := logon(t, addr, Dialect311, testUser)
+	for range 50 {
+		id := c.open("talk")
+		c.want(wire.StatusSuccess, wire.Write, writeBody(id, make([]byte, 65536)))
+		c.want(wire.StatusInsufficientResources, wire.Write, writeBody(id, make([]byte, 10)))
+		got := c.statuses(c.one(wire.Read, 0, readBody(id, size)), c.one(wire.Write, 0, writeBody(id, make([]byte, 10))))
+		if got[0] != wire.StatusSuccess || got[1] != wire.StatusSuccess {
+			t.Fatal(got)
+		}
+		c.want(wire.StatusSuccess, wire.Close, (&wire.CloseRequest{FileID: id}).Append(nil))
+	}
+}
