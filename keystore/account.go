@@ -166,29 +166,28 @@ func (s *Store) accountRID(ctx context.Context, name string) (uint32, error) {
 	case "GUEST", "KRBTGT":
 		return 0, fmt.Errorf("%w: %s is reserved", ErrAccountName, name)
 	}
-	highest, err := s.highestRID(ctx) // before the counter, which only grows
-	if err != nil {
-		return 0, err
-	}
+	var highest uint32
+	looked := false
 	for range pointerAttempts {
-		rid := uint32(firstRID)
-		value, rev, err := s.vault.get(ctx, ridName)
-		switch {
-		case err == nil && len(value) == 4:
-			rid = binary.LittleEndian.Uint32(value)
-		case err == nil:
-			return 0, fmt.Errorf("%w: the counter of RIDs has %d octets", ErrCorrupt, len(value))
-		case !errors.Is(err, ErrNotFound):
+		rid, rev, err := s.nextRID(ctx)
+		if err != nil {
 			return 0, err
 		}
-		if rid < firstRID || rid > lastRID {
-			return 0, fmt.Errorf("%w: the counter of RIDs stands at %d", ErrCorrupt, rid)
+		// A counter that this Store wrote last is above all RIDs. Any other is
+		// compared with them, and is read again after them, since it grows.
+		if !looked && (rev == 0 || rev != Revision(s.ridWritten.Load())) {
+			if highest, err = s.highestRID(ctx); err != nil {
+				return 0, err
+			}
+			looked = true
+			continue
 		}
 		if rid <= highest {
 			return 0, fmt.Errorf("%w: the counter of RIDs stands at %d and an account has RID %d", ErrCorrupt, rid, highest)
 		}
-		_, err = s.vault.swap(ctx, ridName, rev, binary.LittleEndian.AppendUint32(nil, rid+1))
+		rev, err = s.vault.swap(ctx, ridName, rev, binary.LittleEndian.AppendUint32(nil, rid+1))
 		if err == nil {
+			s.ridWritten.Store(uint64(rev))
 			return rid, nil
 		}
 		if !errors.Is(err, ErrConflict) {
@@ -196,6 +195,23 @@ func (s *Store) accountRID(ctx context.Context, name string) (uint32, error) {
 		}
 	}
 	return 0, fmt.Errorf("allocating a RID: %w", ErrConflict)
+}
+
+// nextRID reads the counter of RIDs. Where it is absent its revision is 0.
+func (s *Store) nextRID(ctx context.Context) (rid uint32, rev Revision, err error) {
+	value, rev, err := s.vault.get(ctx, ridName)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return firstRID, 0, nil
+	case err != nil:
+		return 0, 0, err
+	case len(value) != 4:
+		return 0, 0, fmt.Errorf("%w: the counter of RIDs has %d octets", ErrCorrupt, len(value))
+	}
+	if rid = binary.LittleEndian.Uint32(value); rid < firstRID || rid > lastRID {
+		return 0, 0, fmt.Errorf("%w: the counter of RIDs stands at %d", ErrCorrupt, rid)
+	}
+	return rid, rev, nil
 }
 
 // highestRID is the highest RID that an account has, 0 if there is none. The

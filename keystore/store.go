@@ -45,6 +45,10 @@ type Store struct {
 	server   *ring[*ServerWrapKey]
 	accounts directory
 
+	// ridWritten is the Revision of the counter of RIDs as this Store wrote it
+	// last, 0 if it did not yet.
+	ridWritten atomic.Uint64
+
 	// following says that the backend's watch stands, so that what may change
 	// can be kept in memory.
 	following atomic.Bool
