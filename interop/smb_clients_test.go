@@ -165,7 +165,8 @@ func TestSMBTorture(t *testing.T) {
 }
 
 // TestSMBImpacket has impacket write, read and transact, in the dialects it
-// offers: it encrypts everything when the server offers that.
+// offers, where it encrypts everything when the server offers that, and in
+// 3.1.1, where it signs.
 func TestSMBImpacket(t *testing.T) {
 	const python = "/usr/bin/python3" // the one that Debian's impacket is for
 	if err := exec.Command(python, "-c", "import impacket").Run(); err != nil {
@@ -177,7 +178,7 @@ func TestSMBImpacket(t *testing.T) {
 	}
 	for _, e := range []smb2.Encryption{smb2.EncryptionOffer, smb2.EncryptionOff} {
 		out := smbRun(t, python, script, smbServer(t, smb2.Config{Encryption: e}), peers.Alice, smbPassword)
-		if out.Code != 0 || !strings.Contains(out.Stdout, "0x202 ok\n0x210 ok\n0x300 ok\n") {
+		if out.Code != 0 || !strings.Contains(out.Stdout, "0x202 ok\n0x210 ok\n0x300 ok\n0x311 ok\n") {
 			t.Errorf("encryption %d: %v", e, out)
 		}
 	}
