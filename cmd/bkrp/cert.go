@@ -17,7 +17,7 @@ import (
 )
 
 // newCertCommand is "bkrp cert".
-func newCertCommand(stdout, stderr io.Writer) *cobra.Command {
+func newCertCommand(stdout io.Writer) *cobra.Command {
 	var (
 		flags         clientFlags
 		asJSON, asPEM bool
@@ -36,7 +36,7 @@ its signature prove nothing: trust comes from the server that was logged on to.`
 			if asPEM && outF == "" {
 				return cli.Usagef("--pem goes with -o FILE")
 			}
-			c, err := flags.dial(cmd.Context(), stderr)
+			c, err := flags.dial(cmd.Context())
 			if err != nil {
 				return err
 			}

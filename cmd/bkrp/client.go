@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/seed05845750/bkrp/bkrpclient"
 	"github.com/seed05845750/bkrp/internal/cli"
@@ -42,7 +41,13 @@ func (f *clientFlags) register(cmd *cobra.Command) {
 
 // dial logs on. The password never stands on the command line: it comes from
 // the file that BKRP_PASSWORD_FILE names, or from a prompt on the terminal.
-func (f *clientFlags) dial(ctx context.Context, stderr io.Writer) (*bkrpclient.Client, error) {
+func (f *clientFlags) dial(ctx context.Context) (*bkrpclient.Client, error) {
+	switch {
+	case f.server == "":
+		return nil, cli.Usagef("--server: it is empty")
+	case f.timeout <= 0:
+		return nil, cli.Usagef("--timeout %v: it is to be more than 0s", f.timeout)
+	}
 	domain, user, err := splitUser(f.user)
 	if err != nil {
 		return nil, err
@@ -56,7 +61,7 @@ func (f *clientFlags) dial(ctx context.Context, stderr io.Writer) (*bkrpclient.C
 	if f.pipe != "" {
 		cfg.Pipes = []string{f.pipe}
 	}
-	cfg.Credential.Password, err = readPassword(stderr, f.user)
+	cfg.Credential.Password, err = readPassword(f.user)
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +79,7 @@ func splitUser(s string) (domain, user string, err error) {
 	return "", "", cli.Usagef(`user %q: give it as DOMAIN\NAME or NAME@DOMAIN`, s)
 }
 
-func readPassword(stderr io.Writer, user string) (bkrpclient.Password, error) {
+func readPassword(user string) (bkrpclient.Password, error) {
 	if name := os.Getenv(passwordFileEnv); name != "" {
 		return passwordFromFile(name)
 	}
@@ -83,15 +88,16 @@ func readPassword(stderr io.Writer, user string) (bkrpclient.Password, error) {
 		return "", cli.UsageError{Err: errors.New("no terminal to ask for the password on: set " + passwordFileEnv + " to a file that holds it")}
 	}
 	defer tty.Close()
-	fmt.Fprintf(stderr, "Password for %s: ", user)
-	p, err := term.ReadPassword(int(tty.Fd()))
-	fmt.Fprintln(stderr)
+	p, err := cli.ReadPassword(tty, tty, "Password for "+user+": ")
 	if err != nil {
-		return "", fmt.Errorf("reading the password: %w", err)
+		return "", err
 	}
 	defer clear(p)
 	return bkrpclient.Password(p), nil
 }
+
+// maxPassword bounds the first line of a password file, in octets.
+const maxPassword = 4096
 
 func passwordFromFile(name string) (bkrpclient.Password, error) {
 	f, err := os.Open(name)
@@ -99,9 +105,13 @@ func passwordFromFile(name string) (bkrpclient.Password, error) {
 		return "", fmt.Errorf("reading the password (%s): %w", passwordFileEnv, err)
 	}
 	defer f.Close()
-	line, err := bufio.NewReader(io.LimitReader(f, 4096)).ReadString('\n')
+	line, err := bufio.NewReader(io.LimitReader(f, maxPassword+2)).ReadString('\n')
 	if err != nil && err != io.EOF {
 		return "", fmt.Errorf("reading the password (%s): %w", passwordFileEnv, err)
 	}
-	return bkrpclient.Password(strings.TrimRight(line, "\r\n")), nil
+	line = strings.TrimRight(line, "\r\n")
+	if len(line) == 0 || len(line) > maxPassword {
+		return "", fmt.Errorf("reading the password (%s): the first line of %s has to have 1 to %d octets", passwordFileEnv, name, maxPassword)
+	}
+	return bkrpclient.Password(line), nil
 }

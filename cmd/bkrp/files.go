@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -34,27 +35,61 @@ func readInput(name string, in io.Reader) ([]byte, error) {
 }
 
 // writeOutput writes b to the file with mode 0600, or to out when its name is
-// "" or "-". A file appears whole or not at all.
+// "" or "-". A file appears whole or not at all; the target of a symbolic link
+// is replaced, not the link. What is there and is no file, such as /dev/null or
+// a pipe, is written to, and so is out by the name of /dev/stdout.
 func writeOutput(name string, out io.Writer, b []byte) error {
 	if name == "" || name == "-" {
 		_, err := out.Write(b)
 		return err
 	}
+	if info, err := os.Stat(name); err == nil {
+		if isFile(out, info) {
+			_, err := out.Write(b)
+			return err
+		}
+		if !info.Mode().IsRegular() {
+			return writeInto(name, b)
+		}
+		if name, err = filepath.EvalSymlinks(name); err != nil {
+			return err
+		}
+	}
 	f, err := os.CreateTemp(filepath.Dir(name), ".bkrp-*") // mode 0600
 	if err != nil {
-		return err
+		return fmt.Errorf("writing %s: %w", name, err)
 	}
 	defer os.Remove(f.Name()) // gone already when all went well
 	if _, err := f.Write(b); err != nil {
 		f.Close()
-		return err
+		return fmt.Errorf("writing %s: %w", name, err)
 	}
 	if err := f.Sync(); err != nil {
 		f.Close()
-		return err
+		return fmt.Errorf("writing %s: %w", name, err)
 	}
 	if err := f.Close(); err != nil {
-		return err
+		return fmt.Errorf("writing %s: %w", name, err)
 	}
 	return os.Rename(f.Name(), name)
+}
+
+// isFile tells whether out is the file that info describes.
+func isFile(out io.Writer, info os.FileInfo) bool {
+	f, ok := out.(*os.File)
+	if !ok {
+		return false
+	}
+	own, err := f.Stat()
+	return err == nil && os.SameFile(own, info)
+}
+
+// writeInto writes b to a device or a pipe.
+func writeInto(name string, b []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	return errors.Join(err, f.Close())
 }

@@ -61,10 +61,10 @@ refused the log-on, 4 the server refused the call.`,
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.AddCommand(
-		newCertCommand(stdout, stderr),
-		newWrapCommand(stdin, stdout, stderr),
-		newUnwrapCommand(stdin, stdout, stderr),
-		newSIDCommand(stdout, stderr),
+		newCertCommand(stdout),
+		newWrapCommand(stdin, stdout),
+		newUnwrapCommand(stdin, stdout),
+		newSIDCommand(stdout),
 		newInspectCommand(stdin, stdout),
 	)
 	return root

@@ -9,7 +9,7 @@ import (
 )
 
 // newSIDCommand is "bkrp sid".
-func newSIDCommand(stdout, stderr io.Writer) *cobra.Command {
+func newSIDCommand(stdout io.Writer) *cobra.Command {
 	var (
 		flags  clientFlags
 		asJSON bool
@@ -20,7 +20,7 @@ func newSIDCommand(stdout, stderr io.Writer) *cobra.Command {
 		Example: `  bkrp sid --server dc1.example.com -U 'EXAMPLE\alice'`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := flags.dial(cmd.Context(), stderr)
+			c, err := flags.dial(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -7,7 +7,7 @@ import (
 )
 
 // newUnwrapCommand is "bkrp unwrap".
-func newUnwrapCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
+func newUnwrapCommand(stdin io.Reader, stdout io.Writer) *cobra.Command {
 	var (
 		flags    clientFlags
 		in, outF string
@@ -24,7 +24,7 @@ opens it only for the user it belongs to.`,
 			if err != nil {
 				return err
 			}
-			c, err := flags.dial(cmd.Context(), stderr)
+			c, err := flags.dial(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -11,7 +11,7 @@ import (
 )
 
 // newWrapCommand is "bkrp wrap".
-func newWrapCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
+func newWrapCommand(stdin io.Reader, stdout io.Writer) *cobra.Command {
 	var (
 		flags    clientFlags
 		mode     string
@@ -43,7 +43,7 @@ only its owner, logged on to a server of the domain, gets the secret back.
 				return err
 			}
 			defer clear(secret)
-			c, err := flags.dial(cmd.Context(), stderr)
+			c, err := flags.dial(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -31,16 +31,18 @@ type control struct {
 	done     chan struct{}
 }
 
-// listenControl takes the socket at path. A socket that a dead daemon left is
-// replaced; that nobody lives there is known because the caller has the store
-// open, which only one process can.
+// listenControl takes the socket at path, in place of one that a dead daemon
+// left.
 func listenControl(path string, store *keystore.Store, log *slog.Logger) (*control, error) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeDeadSocket(path); err != nil {
 		return nil, fmt.Errorf("replacing the control socket: %w", err)
 	}
 	old := syscall.Umask(0o177)
 	l, err := net.Listen("unix", path)
 	syscall.Umask(old)
+	if errors.Is(err, syscall.EINVAL) {
+		return nil, fmt.Errorf("listening on the control socket: %d octets are too long for a socket's path; set control to a shorter one: %w", len(path), err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listening on the control socket: %w", err)
 	}
@@ -64,6 +66,31 @@ func listenControl(path string, store *keystore.Store, log *slog.Logger) (*contr
 		c.server.Serve(l)
 	}()
 	return c, nil
+}
+
+// removeDeadSocket removes a socket on which nobody listens. Anything else at
+// path stays: it is another daemon's, or a file that the configuration names by
+// mistake, and that file may be the store.
+func removeDeadSocket(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("%s is there and is no socket; set control to a path of its own", path)
+	}
+	c, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		c.Close()
+		return fmt.Errorf("another daemon answers on %s; set control to a path of its own", path)
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return err
+	}
+	return os.Remove(path)
 }
 
 // close lets requests under way end and removes the socket.
@@ -92,10 +119,11 @@ func askDaemon(ctx context.Context, path string, req *adminRequest) (*adminRespo
 		return nil, err
 	}
 	resp, err := client.Do(r)
-	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
+	switch {
+	case errors.Is(err, syscall.ENOENT), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.EINVAL):
+		// EINVAL is a path too long for a socket, so that no daemon has it.
 		return nil, errNoDaemon
-	}
-	if err != nil {
+	case err != nil:
 		return nil, fmt.Errorf("asking the daemon at %s: %w", path, err)
 	}
 	defer resp.Body.Close()

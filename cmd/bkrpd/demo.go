@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,6 +49,9 @@ type demo struct {
 }
 
 func runDemo(ctx context.Context, std stdio) (err error) {
+	// Interrupted, it still stops the server and removes the directory.
+	ctx, stopSignals := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stopSignals()
 	dir, err := os.MkdirTemp("", "bkrpd-demo-")
 	if err != nil {
 		return err

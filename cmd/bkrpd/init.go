@@ -68,6 +68,9 @@ made. An existing domain is left alone.`,
 // initDomain makes a domain and returns its configuration file. The
 // configuration is written last: where it stands, the domain is whole.
 func initDomain(ctx context.Context, o initOptions) (file string, err error) {
+	if o.Dir == "" {
+		return "", cli.Usagef("--dir: it is empty")
+	}
 	file = filepath.Join(o.Dir, configName)
 	if _, err := os.Lstat(file); err == nil {
 		return "", fmt.Errorf("%s exists: this directory holds a domain already", file)

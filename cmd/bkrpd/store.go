@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"strings"
 
 	"github.com/seed05845750/bkrp/keystore"
 	"github.com/seed05845750/bkrp/keystore/boltstore"
@@ -37,13 +38,22 @@ func openStore(ctx context.Context, cfg *config, log *slog.Logger) (store *keyst
 }
 
 // checkDomain refuses a configuration that belongs to another store: secrets
-// would be bound to the SIDs of another domain.
+// would be bound to the SIDs of another domain. The names are the store's too:
+// users log on with them.
 func checkDomain(cfg *config, d keystore.Domain) error {
-	if cfg.Domain.SID != d.SID {
-		return fmt.Errorf("domain.sid is %s, and the store %s was made for %s: use the configuration that belongs to it",
-			cfg.Domain.SID, cfg.Store.Bolt.Path, d.SID)
+	var key, have, want string
+	switch {
+	case cfg.Domain.SID != d.SID:
+		key, have, want = "domain.sid", cfg.Domain.SID.String(), d.SID.String()
+	case !strings.EqualFold(cfg.Domain.Name, d.DNSName):
+		key, have, want = "domain.name", cfg.Domain.Name, d.DNSName
+	case !strings.EqualFold(cfg.Domain.NetBIOS, d.NetBIOSName):
+		key, have, want = "domain.netbios", cfg.Domain.NetBIOS, d.NetBIOSName
+	default:
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%s is %s, and the store %s was made for %s: use the configuration that belongs to it",
+		key, have, cfg.Store.Bolt.Path, want)
 }
 
 // openKEK takes the key-encryption key from where the configuration says.

@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/seed05845750/bkrp/internal/cli"
 )
 
 // newUserCommand is "bkrpd user".
@@ -21,7 +24,14 @@ func newUserCommand(std stdio) *cobra.Command {
 		Short: "manage the accounts that may log on",
 		Long: `User manages the local accounts, which the store keeps sealed: a name, a SID, and
 the hash by which NTLM proves the password. It works on a running daemon and on
-a store that no daemon has open.`,
+a store that no daemon has open.
+
+A change counts from the next log-on: a connection that an account logged on
+stays until it ends.`,
+		Args: cobra.NoArgs, // or cobra takes a mistyped command for a plea for help
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
 	}
 	cmd.AddCommand(
 		newUserPasswordCommand(std, verbUserAdd, "add NAME", "add an account; prints its name and SID",
@@ -38,7 +48,7 @@ func newUserPasswordCommand(std stdio, verb adminVerb, use, short, example strin
 	cmd := &cobra.Command{
 		Use:     use + " --config FILE",
 		Short:   short,
-		Long:    short + ".\nThe password is asked for on a terminal; otherwise it is the first line of standard input.",
+		Long:    strings.ToUpper(short[:1]) + short[1:] + ".\nThe password is asked for on a terminal; otherwise it is the first line of standard input.",
 		Example: example,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -117,29 +127,21 @@ func readNewPassword(std stdio, name string) ([]byte, error) {
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return readPasswordLine(std.in)
 	}
-	first, err := promptPassword(std, f, "Password for "+name+": ")
+	first, err := cli.ReadPassword(std.err, f, "Password for "+name+": ")
 	if err != nil {
 		return nil, err
 	}
-	second, err := promptPassword(std, f, "Again: ")
+	second, err := cli.ReadPassword(std.err, f, "Again: ")
 	if err != nil {
+		clear(first)
 		return nil, err
 	}
 	defer clear(second)
 	if !bytes.Equal(first, second) {
+		clear(first)
 		return nil, errors.New("the two passwords are not the same")
 	}
 	return first, nil
-}
-
-func promptPassword(std stdio, f *os.File, prompt string) ([]byte, error) {
-	fmt.Fprint(std.err, prompt)
-	p, err := term.ReadPassword(int(f.Fd()))
-	fmt.Fprintln(std.err)
-	if err != nil {
-		return nil, fmt.Errorf("reading the password: %w", err)
-	}
-	return p, nil
 }
 
 func readPasswordLine(in io.Reader) ([]byte, error) {

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// What stands at the control socket's path is removed only when it is a socket
+// that nobody listens on: it may be the store, or another daemon's.
+func TestListenControlReplacesDeadSocketsOnly(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	t.Run("file", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "kek.bin")
+		if err := os.WriteFile(path, []byte("key"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := listenControl(path, nil, log)
+		if err == nil {
+			c.close(t.Context())
+			t.Fatal("a file was replaced")
+		}
+		if b, err := os.ReadFile(path); err != nil || string(b) != "key" {
+			t.Errorf("the file is now %q, %v", b, err)
+		}
+	})
+	t.Run("living daemon", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "s")
+		first, err := listenControl(path, nil, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer first.close(t.Context())
+		if second, err := listenControl(path, nil, log); err == nil {
+			second.close(t.Context())
+			t.Fatal("a living daemon's socket was replaced")
+		}
+		if c, err := net.Dial("unix", path); err != nil {
+			t.Errorf("the first daemon is cut off: %v", err)
+		} else {
+			c.Close()
+		}
+	})
+	t.Run("dead daemon", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "s")
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.(*net.UnixListener).SetUnlinkOnClose(false)
+		l.Close()
+		c, err := listenControl(path, nil, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Lstat(path); err != nil || info.Mode() != fs.ModeSocket|0o600 {
+			t.Errorf("the socket is %v, %v", info, err)
+		}
+		if err := c.close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A path that no socket can have is said to be so by the daemon, and does not
+// keep the admin commands from a store that no daemon has open.
+func TestControlPathTooLong(t *testing.T) {
+	path := filepath.Join(t.TempDir(), strings.Repeat("x", 200))
+	if _, err := listenControl(path, nil, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "set control to a shorter one") {
+		t.Errorf("listening: %v", err)
+	}
+	if _, err := askDaemon(t.Context(), path, &adminRequest{Verb: verbUserList}); !errors.Is(err, errNoDaemon) {
+		t.Errorf("asking: %v", err)
+	}
+}
