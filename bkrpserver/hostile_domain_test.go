@@ -38,7 +38,7 @@ type hostileDomain struct {
 func startHostileDomain(t *testing.T, cfg bkrpserver.Config) *hostileDomain {
 	t.Helper()
 	f := newFixture(t)
-	f.Service.Logger = slog.New(slog.DiscardHandler)
+	f.Service.Logger = slog.New(failOnError{t})
 	f.Service.Audit = func(context.Context, *bkrpserver.Event) error { return nil }
 	for _, name := range []string{aliceName, bobName} {
 		if _, err := f.Store.AddAccount(t.Context(), name, domainPassword); err != nil {
@@ -76,6 +76,25 @@ func startHostileDomain(t *testing.T, cfg bkrpserver.Config) *hostileDomain {
 		}
 	}
 	return d
+}
+
+// failOnError is a log in which nothing may stand at the level of an error: no
+// client can make the server fail, and a panic that ended one connection is
+// told there.
+type failOnError struct{ t *testing.T }
+
+func (f failOnError) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelError }
+func (f failOnError) WithAttrs([]slog.Attr) slog.Handler           { return f }
+func (f failOnError) WithGroup(string) slog.Handler                { return f }
+
+func (f failOnError) Handle(_ context.Context, r slog.Record) error {
+	var attrs []any
+	r.Attrs(func(a slog.Attr) bool {
+		attrs = append(attrs, a.String())
+		return true
+	})
+	f.t.Errorf("the server logs: %s %v", r.Message, attrs)
+	return nil
 }
 
 func (d *hostileDomain) makeInputs(t *testing.T) {

@@ -55,8 +55,8 @@ type hostileRun struct {
 
 // TestHostile lets hostile clients at a server that honest ones use. The
 // server has to answer or to close each connection in time, to give back what
-// it held, and to serve the honest clients without one failure. A panic ends
-// the process.
+// it held, and to serve the honest clients without one failure. A panic is
+// kept to its connection; the log shows it, see failOnError.
 func TestHostile(t *testing.T) {
 	h := &hostileRun{t: t, seed: *hostileSeed, recordings: loadRecordings(t), plainBind: plainBind()}
 	for h.seed == 0 {
