@@ -88,14 +88,7 @@ func lsaUserName(ctx context.Context, lsa *dcerpc.Client) (string, error) {
 	w.Referent(false) // *DomainName: and not given
 	var user, domain string
 	err := lsaCall(ctx, lsa, "LsarGetUserName", opGetUserName, w.Buffer(), func(r *ndr.Reader) {
-		if r.Referent() {
-			user = readUnicodeString(r)
-		}
-		if r.Referent() { // to a pointer
-			if r.Referent() {
-				domain = readUnicodeString(r)
-			}
-		}
+		user, domain = readUserName(r)
 	})
 	if err == nil && user == "" {
 		err = fmt.Errorf("%w: LsarGetUserName: no name in it", ErrResponse)
@@ -104,6 +97,19 @@ func lsaUserName(ctx context.Context, lsa *dcerpc.Client) (string, error) {
 		user = domain + `\` + user
 	}
 	return user, err
+}
+
+// readUserName reads the results of LsarGetUserName.
+func readUserName(r *ndr.Reader) (user, domain string) {
+	if r.Referent() {
+		user = readUnicodeString(r)
+	}
+	if r.Referent() { // to a pointer
+		if r.Referent() {
+			domain = readUnicodeString(r)
+		}
+	}
+	return user, domain
 }
 
 // [MS-LSAD] 3.1.4.4.1 LsarOpenPolicy2.
@@ -193,15 +199,19 @@ func readTranslatedSID(r *ndr.Reader, domains []dtyp.SID) dtyp.SID {
 	}
 	n := r.Count(12)
 	r.CheckCount("Entries", uint64(entries), n)
-	var sid dtyp.SID
-	for i := range n {
-		r.Align(4)
-		use := r.Enum()
-		rid := r.U32()
-		index := r.U32()
-		if i == 0 && use == lookupUser && int64(index) < int64(len(domains)) {
-			sid, _ = domains[index].Child(rid)
-		}
+	if n != 1 {
+		r.Fail("%d answers to one name", n)
+	}
+	r.Align(4)
+	use := r.Enum()
+	rid := r.U32()
+	index := r.U32()
+	if r.Err() != nil || use != lookupUser || int64(index) >= int64(len(domains)) {
+		return dtyp.SID{}
+	}
+	sid, err := domains[index].Child(rid)
+	if err != nil {
+		r.Fail("%v", err)
 	}
 	return sid
 }
