@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 )
 
@@ -78,8 +79,11 @@ func (c *Config) check() error {
 // address is the host as given, and host:port.
 func (c *Config) address() (host, hostport string) {
 	host, port, err := net.SplitHostPort(c.Server)
-	if err != nil {
-		return c.Server, net.JoinHostPort(c.Server, DefaultPort)
+	if err != nil { // no port: a name, or an IPv6 address with or without its brackets
+		host, port = strings.TrimSuffix(strings.TrimPrefix(c.Server, "["), "]"), DefaultPort
+	}
+	if port == "" {
+		port = DefaultPort
 	}
 	return host, net.JoinHostPort(host, port)
 }
