@@ -61,7 +61,7 @@ func (r *call) openPipe(name string, serve PipeFunc) (*Pipe, wire.Status) {
 	if x.gone || c.closed {
 		return nil, wire.StatusUserSessionDeleted
 	}
-	if c.open >= c.srv.cfg.Limits.Opens {
+	if c.open >= c.srv.cfg.Limits.Opens || !c.srv.addOpen(x.identity) {
 		return nil, wire.StatusTooManyOpenedFiles
 	}
 	c.open++
@@ -81,6 +81,7 @@ func (r *call) openPipe(name string, serve PipeFunc) (*Pipe, wire.Status) {
 		defer func() {
 			p.cancel()
 			p.Close()
+			c.srv.dropOpen(x.identity)
 			c.mu.Lock()
 			c.open--
 			c.mu.Unlock()

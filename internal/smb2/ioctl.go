@@ -74,8 +74,11 @@ func (r *call) peek(req *wire.IoctlRequest) wire.Status {
 	if st != wire.StatusSuccess {
 		return st
 	}
-	if req.MaxOutput < fixed {
+	switch {
+	case req.MaxOutput < fixed:
 		return wire.StatusBufferTooSmall
+	case r.overfull(int(req.MaxOutput)):
+		return wire.StatusInsufficientResources
 	}
 	state := uint32(connected)
 	if p.ended {

@@ -8,6 +8,18 @@ import (
 // Limits bound what clients can make the server hold and do. A zero field
 // takes its default; there is no way to say "unbounded" except where a field
 // says so.
+//
+// The worst that hostile clients can make of the memory, besides what
+// PipeFuncs hold:
+//   - A connection before its logon has 3 KiB, while a frame comes as much as
+//     the frame is long, at most 68 KiB, and as little for the answer. With the
+//     defaults that is some 75 MiB for one address and 300 MiB for all.
+//   - A connection with a session has two frames, 160 KiB, while a request is
+//     worked off and its answer is taken, which StallTimeout bounds; 160 MiB for
+//     one address and 640 MiB for all.
+//   - An open pipe has Transfer and twice PipeBuffer, and one message of its
+//     PipeFunc, if the client writes without reading: 192 KiB and the message.
+//     OpensPerUser of them come to 768 MiB for one user.
 type Limits struct {
 	// Connections is the most connections at a time; default 4096. A further
 	// one is closed as soon as it is accepted.
@@ -33,6 +45,9 @@ type Limits struct {
 	// Opens is the most open pipes of a connection, closed ones whose
 	// PipeFunc still runs included; default 64.
 	Opens int
+	// OpensPerUser is the most open pipes of one user on all connections
+	// together, counted in the same way; default 4096.
+	OpensPerUser int
 	// Outstanding is the most requests of a connection that wait for an
 	// answer of a pipe; default 128.
 	Outstanding int
@@ -45,7 +60,8 @@ type Limits struct {
 	// PipeBuffer is how much a pipe holds in each direction before its writer
 	// waits, in octets; default 64 KiB. One message may overshoot it.
 	PipeBuffer int
-	// Compound is the most requests in one frame; default 32.
+	// Compound is the most requests in one frame; default 32. Their responses
+	// fit into one frame, too; a read for which there is no room is refused.
 	Compound int
 	// IdleTimeout closes a connection from which nothing came for so long;
 	// default 0, which is never.
@@ -82,6 +98,7 @@ func (l Limits) withDefaults() (Limits, error) {
 		{&l.Sessions, 8, 1 << 16},
 		{&l.Trees, 16, 1 << 16},
 		{&l.Opens, 64, 1 << 16},
+		{&l.OpensPerUser, 4096, 1 << 24},
 		{&l.Outstanding, 128, 1 << 16},
 		{&l.Credits, 512, maxCredits},
 		{&l.Transfer, 64 << 10, maxTransfer},

@@ -2,7 +2,6 @@ package smb2
 
 import (
 	"context"
-	"io"
 	"testing"
 	"time"
 
@@ -128,30 +127,4 @@ func TestEncryptedNothing(t *testing.T) {
 	c.encrypt = true
 	c.sendFrame(nil)
 	c.gone()
-}
-
-// TestReadFreesFullPipe has a PipeFunc that waits for the client to read, with
-// its pipe full of what the client wrote: as soon as the client reads, it may
-// write again, whether or not the PipeFunc has got round to it.
-func TestReadFreesFullPipe(t *testing.T) {
-	const size = 60000
-	_, addr := startServer(t, Config{Pipes: map[string]PipeFunc{"talk": func(_ context.Context, p *Pipe) {
-		for range 2 {
-			if _, err := p.Write(make([]byte, size)); err != nil {
-				return
-			}
-		}
-		io.Copy(io.Discard, p)
-	}}})
-	c := logon(t, addr, Dialect311, testUser)
-	for range 50 {
-		id := c.open("talk")
-		c.want(wire.StatusSuccess, wire.Write, writeBody(id, make([]byte, 65536)))
-		c.want(wire.StatusInsufficientResources, wire.Write, writeBody(id, make([]byte, 10)))
-		got := c.statuses(c.one(wire.Read, 0, readBody(id, size)), c.one(wire.Write, 0, writeBody(id, make([]byte, 10))))
-		if got[0] != wire.StatusSuccess || got[1] != wire.StatusSuccess {
-			t.Fatal(got)
-		}
-		c.want(wire.StatusSuccess, wire.Close, (&wire.CloseRequest{FileID: id}).Append(nil))
-	}
 }

@@ -17,6 +17,8 @@ func (r *call) read() wire.Status {
 		return st
 	}
 	switch {
+	case r.overfull(int(req.Length)):
+		return wire.StatusInsufficientResources
 	case req.Length == 0:
 		r.appendRead(nil)
 		return wire.StatusSuccess

@@ -60,6 +60,13 @@ func (r *reply) withdraw() {
 // last gives the message that is being made.
 func (r *reply) last() []byte { return (*r.buf)[r.parts[len(r.parts)-1].start:] }
 
+// overfull reports whether the answer with size octets of data would make the
+// reply to a compound longer than a frame may be.
+func (r *call) overfull(size int) bool {
+	reply := &r.c.reply
+	return len(reply.parts) > 1 && len(*reply.buf)+size > r.c.srv.cfg.Limits.frame()
+}
+
 // flush sends what there is.
 func (c *conn) flush() {
 	r := &c.reply

@@ -12,6 +12,9 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/internal/gss"
 )
 
 // Server serves the pipes of its configuration on any number of listeners.
@@ -22,11 +25,12 @@ type Server struct {
 	// comes or goes, not by requests.
 	mu        sync.Mutex
 	closing   bool
-	lastFull  time.Time // when a refused connection was last logged
+	lastFull  time.Time // when a refused connection or open was last logged
 	listeners []net.Listener
 	conns     map[*conn]struct{}
 	byHost    map[string]int
 	sessions  map[uint64]*session
+	opens     map[dtyp.SID]int // by user
 	running   sync.WaitGroup
 }
 
@@ -170,10 +174,7 @@ func (s *Server) addConn(c *conn) bool {
 		return false
 	}
 	if len(s.conns) >= l.Connections || s.byHost[c.host] >= l.ConnectionsPerAddress {
-		if now := time.Now(); now.Sub(s.lastFull) > time.Minute {
-			// Not for each client: whoever fills the server up could fill
-			// the log up, too.
-			s.lastFull = now
+		if s.logFull() {
 			s.cfg.Log.Warn("SMB connection limit reached: refusing clients",
 				"peer", c.nc.RemoteAddr(), "connections", len(s.conns), "from peer", s.byHost[c.host])
 		}
@@ -183,6 +184,39 @@ func (s *Server) addConn(c *conn) bool {
 	s.byHost[c.host]++
 	s.running.Add(1)
 	return true
+}
+
+// logFull reports whether to log that a limit is reached. Not for each client:
+// whoever fills the server up could fill the log up, too. The caller holds mu.
+func (s *Server) logFull() bool {
+	now := time.Now()
+	if now.Sub(s.lastFull) <= time.Minute {
+		return false
+	}
+	s.lastFull = now
+	return true
+}
+
+// addOpen admits an open of a user within the limits.
+func (s *Server) addOpen(user gss.Identity) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.opens[user.SID] >= s.cfg.Limits.OpensPerUser {
+		if s.logFull() {
+			s.cfg.Log.Warn("SMB pipe limit reached: refusing a user", "user", user.String(), "pipes", s.opens[user.SID])
+		}
+		return false
+	}
+	s.opens[user.SID]++
+	return true
+}
+
+func (s *Server) dropOpen(user gss.Identity) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.opens[user.SID]--; s.opens[user.SID] == 0 {
+		delete(s.opens, user.SID)
+	}
 }
 
 func (s *Server) dropConn(c *conn) {

@@ -126,8 +126,9 @@ func startServer(t testing.TB, cfg Config) (*Server, string) {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if len(s.conns)+len(s.sessions)+len(s.byHost) != 0 {
-			t.Errorf("left behind: %d connections, %d sessions, %d hosts", len(s.conns), len(s.sessions), len(s.byHost))
+		if len(s.conns)+len(s.sessions)+len(s.byHost)+len(s.opens) != 0 {
+			t.Errorf("left behind: %d connections, %d sessions, %d hosts, opens of %d users",
+				len(s.conns), len(s.sessions), len(s.byHost), len(s.opens))
 		}
 	})
 	return s, ln.Addr().String()

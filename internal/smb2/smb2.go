@@ -141,5 +141,6 @@ func NewServer(cfg Config) (*Server, error) {
 		conns:    make(map[*conn]struct{}),
 		byHost:   make(map[string]int),
 		sessions: make(map[uint64]*session),
+		opens:    make(map[dtyp.SID]int),
 	}, nil
 }
