@@ -77,7 +77,7 @@ var layerForeign = map[string][]string{
 	"golang.org/x/crypto/cryptobyte":    {".", "internal/gss/spnego"},
 	"golang.org/x/crypto/md4":           {"keystore", "internal/gss/ntlm"},
 	"golang.org/x/sys":                  {"keystore", "cmd/bkrpd"},
-	"golang.org/x/term":                 {"cmd/bkrp", "cmd/bkrpd"},
+	"golang.org/x/term":                 {"internal/cli", "cmd/bkrpd"},
 }
 
 // layerForeignTests says which tests may stand on a foreign module beyond
