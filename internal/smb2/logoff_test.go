@@ -96,9 +96,16 @@ func TestLogoff(t *testing.T) {
 		}
 		old.want(wire.StatusSuccess, wire.Echo, wire.AppendEmpty(nil))
 	})
-	t.Run("slow logon besides a session", func(t *testing.T) {
-		c := logon(t, addr, Dialect311, testUser)
-		c.anotherLogon()
+}
+
+// TestSlowLogon has a client that is logged on begin another logon, and not go
+// on with it in time.
+func TestSlowLogon(t *testing.T) {
+	const limit = time.Second
+	_, addr := startServer(t, Config{Limits: Limits{AuthTimeout: limit, Sessions: 2}})
+	begin := func(t *testing.T) (c *client, back func()) {
+		c = logon(t, addr, Dialect311, testUser)
+		back = c.anotherLogon()
 		mech := ntlm.NewInitiator(ntlm.Credential{Domain: testDomain, User: testUser})
 		token, _, err := spnegoInitiator(mech).Initiate(gss.InitiateOptions{Target: "cifs/dc1"}).Step(context.Background(), nil)
 		if err != nil {
@@ -110,8 +117,23 @@ func TestLogoff(t *testing.T) {
 		}
 		c.session = h.SessionID
 		time.Sleep(limit + limit/2)
+		return c, back
+	}
+	t.Run("goes on later", func(t *testing.T) {
+		c, back := begin(t)
 		// In time this would be an invalid parameter.
 		c.want(wire.StatusLogonFailure, wire.SessionSetup, (&wire.SessionSetupRequest{Token: []byte("x")}).Append(nil))
+		back()
+		c.want(wire.StatusSuccess, wire.Echo, wire.AppendEmpty(nil))
+	})
+	t.Run("begins again", func(t *testing.T) {
+		c, back := begin(t)
+		c.forget()
+		if st := c.authenticate("bob", testPassword, 0); st != wire.StatusSuccess {
+			t.Error(st)
+		}
+		back()
+		c.want(wire.StatusSuccess, wire.Echo, wire.AppendEmpty(nil))
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/seed05845750/bkrp/internal/gss"
@@ -61,6 +62,10 @@ func (c *conn) newSession() (*session, wire.Status, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	now := time.Now()
+	c.sessions = slices.DeleteFunc(c.sessions, func(x *session) bool {
+		return !x.valid && now.After(x.authBy) // a logon that was given up
+	})
 	if c.closed || len(c.sessions) >= c.srv.cfg.Limits.Sessions {
 		return nil, wire.StatusInsufficientResources, nil
 	}
