@@ -163,10 +163,16 @@ func (c *conn) endSession(x *session) {
 		c.mu.Lock()
 	}
 	defer c.mu.Unlock()
+	// What waits is answered, in case that the client is there after all; but
+	// the one who has come back does not wait for that for the stall time.
+	now := time.Now()
+	c.writeExpiry = now.Add(c.srv.cfg.Limits.StallTimeout)
+	_ = c.nc.SetWriteDeadline(now.Add(time.Second))
 	x.end()
+	c.writeExpiry = time.Time{}
 	if !c.loggedOn() {
 		// For a reader that waits already; nextDeadline is for all others.
-		_ = c.nc.SetReadDeadline(time.Now().Add(c.srv.cfg.Limits.AuthTimeout))
+		_ = c.nc.SetReadDeadline(now.Add(c.srv.cfg.Limits.AuthTimeout))
 	}
 }
 

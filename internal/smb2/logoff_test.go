@@ -2,6 +2,8 @@ package smb2
 
 import (
 	"context"
+	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -96,6 +98,32 @@ func TestLogoff(t *testing.T) {
 		}
 		old.want(wire.StatusSuccess, wire.Echo, wire.AppendEmpty(nil))
 	})
+}
+
+// TestPreviousSessionOfTheDeaf has a user come back whose old connection still
+// stands, takes nothing, and has a request waiting.
+func TestPreviousSessionOfTheDeaf(t *testing.T) {
+	s, addr := startServer(t, Config{Limits: Limits{StallTimeout: time.Minute}})
+	near, far := net.Pipe() // without a buffer: each write waits for its read
+	var served sync.WaitGroup
+	served.Go(func() { s.ServeConn(t.Context(), far) })
+	defer served.Wait()
+	defer near.Close()
+	old := &client{t: t, nc: near}
+	old.negotiate(Dialect311)
+	if st := old.authenticate(testUser, testPassword, 0); st != wire.StatusSuccess {
+		t.Fatal(st)
+	}
+	old.connectTree()
+	old.sendFrame(old.pack(old.header(wire.Read), readBody(old.open("echo"), 10)))
+	if h, _, err := old.recv(); err != nil || h.Status != wire.StatusPending {
+		t.Fatal(h.Status, err)
+	}
+	c := newClient(t, addr) // waits for 30 seconds
+	c.negotiate(Dialect311)
+	if st := c.authenticate(testUser, testPassword, old.session); st != wire.StatusSuccess {
+		t.Fatal(st)
+	}
 }
 
 // TestSlowLogon has a client that is logged on begin another logon, and not go
