@@ -1,20 +1,14 @@
 package bkrpserver_test
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"fmt"
-	"log/slog"
-	"net"
-	"path/filepath"
 	"testing"
 
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/bkrpclient"
 	"github.com/seed05845750/bkrp/bkrpserver"
-	"github.com/seed05845750/bkrp/dtyp"
-	"github.com/seed05845750/bkrp/keystore"
 )
 
 // benchCase is one action with an input that it succeeds on.
@@ -22,30 +16,6 @@ type benchCase struct {
 	name   string
 	action bkrp.Action
 	in     []byte
-}
-
-// benchService is a service on a store in memory, without an audit trail.
-func benchService(b *testing.B) *bkrpserver.Service {
-	b.Helper()
-	sealer, err := keystore.CreateKeyFile(filepath.Join(b.TempDir(), "kek.bin"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	backend := keystore.NewMemory()
-	domain := keystore.Domain{DNSName: "bkrp.example", NetBIOSName: "BKRP", SID: dtyp.MustParseSID("S-1-5-21-1-2-3")}
-	if err := keystore.Create(b.Context(), backend, sealer, domain); err != nil {
-		b.Fatal(err)
-	}
-	store, err := keystore.Open(b.Context(), backend, sealer, keystore.Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { store.Close() })
-	return &bkrpserver.Service{
-		Store:  store,
-		Logger: slog.New(slog.DiscardHandler),
-		Audit:  func(context.Context, *bkrpserver.Event) error { return nil },
-	}
 }
 
 func benchCases(b *testing.B, s *bkrpserver.Service, caller bkrpserver.Caller) []benchCase {
@@ -79,7 +49,7 @@ func benchCases(b *testing.B, s *bkrpserver.Service, caller bkrpserver.Caller) [
 
 // BenchmarkService is each action without transport.
 func BenchmarkService(b *testing.B) {
-	s := benchService(b)
+	s := quietService(b)
 	for _, c := range benchCases(b, s, alice) {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
@@ -111,42 +81,12 @@ func BenchmarkRSA2048Decrypt(b *testing.B) {
 	}
 }
 
-// benchServer serves a service on loopback, with one user.
-func benchServer(b *testing.B, s *bkrpserver.Service) bkrpclient.Config {
-	b.Helper()
-	const password = "Correct.Horse.9"
-	if _, err := s.Store.AddAccount(b.Context(), "alice", password); err != nil {
-		b.Fatal(err)
-	}
-	srv, err := bkrpserver.New(bkrpserver.Config{Service: s, Logger: s.Logger})
-	if err != nil {
-		b.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(context.Background(), l) }()
-	b.Cleanup(func() {
-		if err := srv.Shutdown(context.Background()); err != nil {
-			b.Error(err)
-		}
-		if err := <-served; err != nil {
-			b.Error(err)
-		}
-	})
-	return bkrpclient.Config{Server: l.Addr().String(), Credential: bkrpclient.Credential{
-		Domain: "BKRP", User: "alice", Password: password,
-	}}
-}
-
 // BenchmarkLoopback is the whole path, both ends in this process: each action
 // on connections that stand, and cold calls, which connect, log on, bind, call
 // and close.
 func BenchmarkLoopback(b *testing.B) {
-	s := benchService(b)
-	cfg := benchServer(b, s)
+	s := quietService(b)
+	cfg := serve(b, s)
 	account, err := s.Store.Account(b.Context(), "alice")
 	if err != nil {
 		b.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/dcerpc"
 	"github.com/seed05845750/bkrp/internal/gss"
 	"github.com/seed05845750/bkrp/internal/gss/ntlm"
@@ -72,4 +73,32 @@ func lookupAccount(store *keystore.Store) ntlm.Lookup {
 		}
 		return found, nil
 	}
+}
+
+// vouchFor tells of a SID that logged on by an account of the store whether
+// that account may still do so: a connection can outlive it. The store answers
+// from memory. A changed password does not end what was logged on before.
+func vouchFor(store *keystore.Store) func(context.Context, dtyp.SID) error {
+	return func(ctx context.Context, sid dtyp.SID) error {
+		a, err := store.AccountBySID(ctx, sid)
+		if errors.Is(err, keystore.ErrNoAccount) || err == nil && a.Disabled {
+			return errRevoked
+		}
+		return err
+	}
+}
+
+// vouched has every call of an interface refused whose caller is no longer
+// vouched for.
+func vouched(i dcerpc.Interface, vouch func(context.Context, dtyp.SID) error) dcerpc.Interface {
+	handle := i.Handle
+	i.Handle = func(ctx context.Context, c *dcerpc.Call) ([]byte, error) {
+		if err := vouch(ctx, c.Identity.SID); errors.Is(err, errRevoked) {
+			return nil, dcerpc.FaultAccessDenied
+		} else if err != nil {
+			return nil, err
+		}
+		return handle(ctx, c)
+	}
+	return i
 }

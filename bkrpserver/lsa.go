@@ -27,7 +27,7 @@ func lsaPipe(cfg *Config, logon *logon) smb2.PipeFunc {
 	store := cfg.Service.Store
 	domain := store.Domain()
 	return servePipe(pipeLSAAddress, &dcerpc.Server{
-		Interfaces: []dcerpc.Interface{lsarpc.New(lsarpc.Config{
+		Interfaces: []dcerpc.Interface{vouched(lsarpc.New(lsarpc.Config{
 			Domain: lsarpc.Domain{DNSName: domain.DNSName, NetBIOS: domain.NetBIOSName, SID: domain.SID},
 			AccountByName: func(ctx context.Context, name string) (lsarpc.Account, error) {
 				return lsaAccount(store.Account(ctx, name))
@@ -45,7 +45,7 @@ func lsaPipe(cfg *Config, logon *logon) smb2.PipeFunc {
 			Administrators: cfg.Administrators,
 			Audit:          lsaAudit(cfg.Service),
 			Log:            cfg.logger(),
-		})},
+		}), cfg.Service.vouch)},
 		Acceptors: logon.rpc(),
 		Limits:    dcerpc.Limits{MaxRequest: lsaMaxRequest},
 		Log:       cfg.logger(),

@@ -25,6 +25,9 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	service := *cfg.Service
+	service.vouch = vouchFor(service.Store)
+	cfg.Service = &service
 	backupKey := &dcerpc.Server{
 		Interfaces: []dcerpc.Interface{backupKeyInterface(cfg.Service)},
 		Acceptors:  logon.rpc(),

@@ -82,6 +82,10 @@ type Service struct {
 	SrvKey bkrp.SrvKeyForm
 	// MaxInput limits pDataIn, in octets; 0 is DefaultMaxInput.
 	MaxInput int
+
+	// vouch, if set, tells at each call whether the caller is still who they
+	// were when they logged on.
+	vouch func(context.Context, dtyp.SID) error
 }
 
 // Errors that only the service knows; statusOf has the code of each.
@@ -92,6 +96,7 @@ var (
 	errTooLarge    = errors.New("bkrpserver: input is longer than max_input")
 	errEmptySecret = errors.New("bkrpserver: empty secret")
 	errOtherOwner  = errors.New("bkrpserver: secret belongs to another SID")
+	errRevoked     = errors.New("bkrpserver: account was removed or disabled after the logon")
 )
 
 // BackuprKey answers one call. It returns the output and bkrp.StatusOK, or nil
@@ -135,6 +140,11 @@ func (s *Service) audit(ctx context.Context, ev *Event) error {
 func (s *Service) run(ctx context.Context, ev *Event, in []byte) ([]byte, error) {
 	if !mayCall(ev.Caller.SID) {
 		return nil, errCaller
+	}
+	if s.vouch != nil {
+		if err := s.vouch(ctx, ev.Caller.SID); err != nil {
+			return nil, err
+		}
 	}
 	if ev.Action == bkrp.ActionRetrieve {
 		in = nil // pDataIn is ignored, whatever its length (S-3.1.4.1.3-01)
@@ -232,7 +242,7 @@ func (s *Service) retrieve(ctx context.Context, ev *Event) ([]byte, error) {
 // and not the caller's, and tells nothing.
 func (s *Service) statusOf(err error) bkrp.Status {
 	switch {
-	case errors.Is(err, errCaller):
+	case errors.Is(err, errCaller), errors.Is(err, errRevoked):
 		return bkrp.StatusAccessDenied
 	case errors.Is(err, errAction), errors.Is(err, errDisabled), errors.Is(err, errTooLarge),
 		errors.Is(err, errEmptySecret), errors.Is(err, bkrp.ErrFormat), errors.Is(err, bkrp.ErrServerPayloadLength):

@@ -26,8 +26,8 @@ func newUserCommand(std stdio) *cobra.Command {
 the hash by which NTLM proves the password. It works on a running daemon and on
 a store that no daemon has open.
 
-A change counts from the next log-on: a connection that an account logged on
-stays until it ends.`,
+An account that is removed or disabled is refused from its next call on; a new
+password counts from the next log-on.`,
 		Args: cobra.NoArgs, // or cobra takes a mistyped command for a plea for help
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
