@@ -144,6 +144,9 @@ func (c *Client) BackuprKey(ctx context.Context, action bkrp.Action, in []byte) 
 		enc := c.call.Encoding()
 		req := backuprkey.Request{Action: dtyp.GUID(action), Data: in}
 		stub, err := c.call.Call(ctx, backuprkey.Opnum, req.Append(nil, enc))
+		if errors.Is(err, dcerpc.FaultNoMemory) && len(in) > 0 {
+			return fmt.Errorf("%w: %v with %d octets: %w", ErrTooLarge, action, len(in), err)
+		}
 		if err != nil {
 			return fmt.Errorf("calling %v: %w", action, err)
 		}

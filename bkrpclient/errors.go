@@ -15,6 +15,10 @@ var ErrLogon = errors.New("bkrpclient: logon refused by the server: check the do
 // used (C-3.2.4-06, C-3.2.4-07).
 var ErrResponse = errors.New("bkrpclient: response breaks the protocol")
 
+// ErrTooLarge is an input that is longer than the server takes; 4 MiB is a usual
+// limit (A-54).
+var ErrTooLarge = errors.New("bkrpclient: input is longer than the server takes")
+
 // ErrClosed is a call on a Client that was closed, or whose connection was
 // given up by an earlier call that did not end in time.
 var ErrClosed = errors.New("bkrpclient: client is closed")
