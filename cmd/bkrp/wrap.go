@@ -38,6 +38,9 @@ only its owner, logged on to a server of the domain, gets the secret back.
 			if err != nil {
 				return err
 			}
+			if outF == "" && cli.IsTerminal(stdout) {
+				return cli.Usagef("a wrapped secret is no text for a terminal: give -o FILE, or -o - to have it there all the same")
+			}
 			secret, err := readInput(in, stdin)
 			if err != nil {
 				return err

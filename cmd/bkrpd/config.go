@@ -41,7 +41,7 @@ type config struct {
 
 // logConfig is [log]: what goes to standard error.
 type logConfig struct {
-	Level  string `toml:"level" oneof:"debug|info|warn|error" doc:"Least level that is logged; audit events are info."`
+	Level  string `toml:"level" oneof:"debug|info|warn|error" doc:"Least level that is logged; the audit trail is written at any level."`
 	Format string `toml:"format" oneof:"text|json" doc:"Form of a log line."`
 }
 

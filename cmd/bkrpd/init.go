@@ -127,6 +127,9 @@ func createStore(ctx context.Context, dir string, cfg *config) error {
 		return err
 	}
 	backend, err := boltstore.Create(c.Store.Bolt.Path, boltstore.Options{})
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: without a %s beside it, it is what an interrupted init left; if no daemon ever used it, remove it", err, configName)
+	}
 	if err != nil {
 		return err
 	}

@@ -158,6 +158,7 @@ func serverConfig(cfg *config, store *keystore.Store, log *slog.Logger) bkrpserv
 	service := &bkrpserver.Service{
 		Store:      store,
 		Logger:     log,
+		Audit:      bkrpserver.LogAuditor(slog.New(auditHandler{log.Handler()})),
 		ServerWrap: subprotocols[cfg.ServerWrap],
 		ClientWrap: subprotocols[cfg.ClientWrap],
 		MaxInput:   int(cfg.MaxInput),
