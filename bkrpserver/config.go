@@ -58,6 +58,9 @@ type Limits struct {
 	Sessions int
 	// Opens is the most open pipes of one connection; 64.
 	Opens int
+	// OpensPerUser is the most open pipes of one user over all connections;
+	// 4096.
+	OpensPerUser int
 	// Outstanding is the most unanswered requests of one connection; 128.
 	Outstanding int
 	// IdleTimeout closes a connection that sends nothing for so long; 0 is

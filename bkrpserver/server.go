@@ -52,6 +52,7 @@ func New(cfg Config) (*Server, error) {
 			AuthBytes:             cfg.Limits.AuthBytes,
 			Sessions:              cfg.Limits.Sessions,
 			Opens:                 cfg.Limits.Opens,
+			OpensPerUser:          cfg.Limits.OpensPerUser,
 			Outstanding:           cfg.Limits.Outstanding,
 			IdleTimeout:           cfg.Limits.IdleTimeout,
 			StallTimeout:          cfg.Limits.StallTimeout,

@@ -91,6 +91,7 @@ type smbConfig struct {
 	MaxUnauthenticatedBytes  size     `toml:"max_unauthenticated_bytes" doc:"Most a client may send before it has logged on."`
 	MaxSessions              int      `toml:"max_sessions" doc:"Most sessions of one connection."`
 	MaxOpens                 int      `toml:"max_opens" doc:"Most open pipes of one connection."`
+	MaxOpensPerUser          int      `toml:"max_opens_per_user" doc:"Most open pipes of one user on all connections."`
 	MaxOutstanding           int      `toml:"max_outstanding" doc:"Most unanswered requests of one connection."`
 	IdleTimeout              duration `toml:"idle_timeout" doc:"A connection that sends nothing for so long is closed; 0s is never."`
 	WriteTimeout             duration `toml:"write_timeout" doc:"How long a client may take to send the rest of a message or to read an answer."`
@@ -124,6 +125,7 @@ func defaultConfig() config {
 			MaxUnauthenticatedBytes:  256 << 10,
 			MaxSessions:              8,
 			MaxOpens:                 64,
+			MaxOpensPerUser:          4096,
 			MaxOutstanding:           128,
 			IdleTimeout:              duration(15 * time.Minute),
 			WriteTimeout:             duration(30 * time.Second),
@@ -174,6 +176,7 @@ func (c *smbConfig) check(need func(ok bool, key, format string, args ...any)) {
 		{"smb.max_connections_per_address", c.MaxConnectionsPerAddress, 1 << 20},
 		{"smb.max_sessions", c.MaxSessions, 1 << 10},
 		{"smb.max_opens", c.MaxOpens, 1 << 12},
+		{"smb.max_opens_per_user", c.MaxOpensPerUser, 1 << 20},
 		{"smb.max_outstanding", c.MaxOutstanding, 1 << 12},
 	} {
 		need(limit.value >= 1 && limit.value <= limit.most, limit.key, "must be between 1 and %d", limit.most)

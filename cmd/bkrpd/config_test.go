@@ -64,7 +64,7 @@ func TestSampleKeepsEveryValue(t *testing.T) {
 		LSA:           lsaConfig{Administrators: []dtyp.SID{dtyp.MustParseSID("S-1-5-32-544"), dtyp.MustParseSID("S-1-5-21-4-5-6-500")}},
 		SMB: smbConfig{Encryption: "require", MinDialect: "3.0", MaxDialect: "3.0.2", MaxConnections: 1,
 			MaxConnectionsPerAddress: 2, AuthenticationTimeout: duration(time.Minute), MaxUnauthenticatedBytes: 1 << 20,
-			MaxSessions: 3, MaxOpens: 4, MaxOutstanding: 5, IdleTimeout: duration(time.Hour), WriteTimeout: duration(1500 * time.Millisecond)},
+			MaxSessions: 3, MaxOpens: 4, MaxOpensPerUser: 6, MaxOutstanding: 5, IdleTimeout: duration(time.Hour), WriteTimeout: duration(1500 * time.Millisecond)},
 	}
 	for _, o := range want.options() {
 		if o.value.IsZero() && o.key != "auth.keytab" {

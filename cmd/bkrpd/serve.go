@@ -184,6 +184,7 @@ func serverConfig(cfg *config, store *keystore.Store, log *slog.Logger) bkrpserv
 			AuthBytes:             int(cfg.SMB.MaxUnauthenticatedBytes),
 			Sessions:              cfg.SMB.MaxSessions,
 			Opens:                 cfg.SMB.MaxOpens,
+			OpensPerUser:          cfg.SMB.MaxOpensPerUser,
 			Outstanding:           cfg.SMB.MaxOutstanding,
 			IdleTimeout:           time.Duration(cfg.SMB.IdleTimeout),
 			StallTimeout:          time.Duration(cfg.SMB.WriteTimeout),
