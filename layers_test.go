@@ -40,15 +40,21 @@ var layerImports = map[string][]string{
 	"internal/dcerpc":    {"dtyp", "internal/gss", "internal/ndr", "internal/le"},
 	"internal/smb2/wire": {"dtyp", "internal/le"},
 	"internal/smb2":      {"dtyp", "internal/gss", "internal/le", "internal/smb2/wire"},
-	"internal/lsarpc":    {"dtyp", "internal/dcerpc", "internal/gss", "internal/ndr"},
+	"internal/lsasecret": {},
+	"internal/lsarpc":    {"dtyp", "internal/dcerpc", "internal/gss", "internal/lsasecret", "internal/ndr"},
+	"internal/lsaclient": {"dtyp", "internal/dcerpc", "internal/lsasecret", "internal/ndr"},
+	// It derives the keys of the client's end where it encrypts unasked.
+	"internal/smbclient": {"internal/gss", "internal/gss/spnego", "internal/smb2"},
 	"internal/dclocator": {},
 
 	"keystore":               {".", "dtyp", "keystore/internal/feed"},
 	"keystore/internal/feed": {},
 	"keystore/boltstore":     {"keystore", "keystore/internal/feed"},
 	"keystore/etcdstore":     {"keystore", "keystore/internal/feed"},
-	"keystore/keystoretest":  {"keystore"},
-	"dpapi":                  {".", "dtyp", "internal/le"},
+	"keystore/lsastore": {"dtyp", "keystore", "internal/dcerpc", "internal/gss/ntlm", "internal/lsaclient",
+		"internal/smbclient"},
+	"keystore/keystoretest": {"keystore"},
+	"dpapi":                 {".", "dtyp", "internal/le"},
 
 	"bkrpserver": {".", "dtyp", "keystore", "internal/backuprkey", "internal/ndr", "internal/dcerpc", "internal/smb2",
 		"internal/lsarpc", "internal/gss", "internal/gss/spnego", "internal/gss/ntlm", "internal/gss/krb5"},
@@ -69,7 +75,7 @@ var layerImports = map[string][]string{
 var layerForeign = map[string][]string{
 	"filippo.io/bigmod":                 {"."},
 	"github.com/BurntSushi/toml":        {"cmd/bkrpd"},
-	"github.com/cloudsoda/go-smb2":      {"bkrpclient"},
+	"github.com/cloudsoda/go-smb2":      {"bkrpclient", "internal/smbclient"},
 	"github.com/spf13/cobra":            {"internal/cli", "cmd/bkrp", "cmd/bkrpd"},
 	"github.com/tink-crypto/tink-go/v2": {"keystore"},
 	"go.etcd.io/bbolt":                  {"keystore/boltstore"},
@@ -104,8 +110,9 @@ var layerOldCrypto = map[string][]string{
 		"internal/gss/ntlm/keys.go", "internal/gss/ntlm/session.go", // [MS-NLMP] 3.4
 	},
 	"crypto/des": {
-		"clientformat.go",                // 2.2.2.3, version 2
-		"internal/lsarpc/ciphervalue.go", // [MS-LSAD] 5.1.2
+		"clientformat.go",                 // 2.2.2.3, version 2
+		"internal/lsarpc/ciphervalue.go",  // [MS-LSAD] 5.1.2
+		"internal/lsasecret/lsasecret.go", // the same
 	},
 	"crypto/sha1": {
 		"clientformat.go",  // 2.2.2.3, version 2

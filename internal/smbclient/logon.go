@@ -1,0 +1,87 @@
+package smbclient
+
+import (
+	"context"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+
+	"github.com/cloudsoda/go-smb2"
+
+	"github.com/seed05845750/bkrp/internal/gss"
+	"github.com/seed05845750/bkrp/internal/gss/spnego"
+)
+
+// The codes of [MS-ERREF] 2.3 by which a server refuses a logon.
+var logonStatus = []uint32{
+	0xC0000022, // STATUS_ACCESS_DENIED
+	0xC000006D, // STATUS_LOGON_FAILURE
+	0xC000006E, // STATUS_ACCOUNT_RESTRICTION
+	0xC0000064, // STATUS_NO_SUCH_USER
+	0xC000006A, // STATUS_WRONG_PASSWORD
+	0xC0000071, // STATUS_PASSWORD_EXPIRED
+	0xC0000072, // STATUS_ACCOUNT_DISABLED
+	0xC0000193, // STATUS_ACCOUNT_EXPIRED
+	0xC0000234, // STATUS_ACCOUNT_LOCKED_OUT
+}
+
+// logonError marks a refused logon as ErrLogon and leaves other errors alone.
+func logonError(err error) error {
+	var re *smb2.ResponseError
+	if errors.As(err, &re) {
+		for _, s := range logonStatus {
+			if re.Code == s {
+				return fmt.Errorf("%w (%w)", ErrLogon, err)
+			}
+		}
+	}
+	return err
+}
+
+// logon lets the SMB library log on by one of our mechanisms; the library wraps
+// the mechanism's tokens in SPNEGO itself.
+type logon struct {
+	ctx      context.Context
+	exchange gss.Exchange
+	context  gss.Context
+	err      error
+}
+
+func (l *logon) OID() asn1.ObjectIdentifier { return spnego.NTLM() }
+
+func (l *logon) InitSecContext() ([]byte, error) { return l.step(nil) }
+
+func (l *logon) AcceptSecContext(token []byte) ([]byte, error) { return l.step(token) }
+
+func (l *logon) step(token []byte) ([]byte, error) {
+	out, sc, err := l.exchange.Step(l.ctx, token)
+	if err != nil {
+		l.err = err
+		return nil, err
+	}
+	if sc != nil {
+		l.context = sc
+	}
+	return out, nil
+}
+
+// Sum signs the list of mechanisms; the library asks only once the mechanism
+// is through.
+func (l *logon) Sum(b []byte) []byte {
+	if l.context == nil {
+		return nil
+	}
+	mic, err := l.context.Sign(nil, b)
+	if err != nil {
+		l.err = err
+		return nil
+	}
+	return mic
+}
+
+func (l *logon) SessionKey() []byte {
+	if l.context == nil {
+		return nil
+	}
+	return l.context.SessionKey()
+}
