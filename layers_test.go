@@ -45,6 +45,7 @@ var layerImports = map[string][]string{
 	"internal/lsaclient": {"dtyp", "internal/dcerpc", "internal/lsasecret", "internal/ndr"},
 	// It derives the keys of the client's end where it encrypts unasked.
 	"internal/smbclient": {"internal/gss", "internal/gss/spnego", "internal/smb2"},
+	"internal/npa":       {"internal/ndr"},
 	"internal/dclocator": {},
 
 	"keystore":               {".", "dtyp", "keystore/internal/feed"},
@@ -56,7 +57,7 @@ var layerImports = map[string][]string{
 	"keystore/keystoretest": {"keystore"},
 	"dpapi":                 {".", "dtyp", "internal/le"},
 
-	"bkrpserver": {".", "dtyp", "keystore", "internal/backuprkey", "internal/ndr", "internal/dcerpc", "internal/smb2",
+	"bkrpserver": {".", "dtyp", "keystore", "internal/backuprkey", "internal/ndr", "internal/dcerpc", "internal/smb2", "internal/npa",
 		"internal/lsarpc", "internal/gss", "internal/gss/spnego", "internal/gss/ntlm", "internal/gss/krb5"},
 	"bkrpclient": {".", "dtyp", "internal/backuprkey", "internal/ndr", "internal/dcerpc", "internal/lsarpc",
 		"internal/dclocator", "internal/gss", "internal/gss/spnego", "internal/gss/ntlm", "internal/gss/krb5"},
@@ -111,8 +112,7 @@ var layerOldCrypto = map[string][]string{
 	},
 	"crypto/des": {
 		"clientformat.go",                 // 2.2.2.3, version 2
-		"internal/lsarpc/ciphervalue.go",  // [MS-LSAD] 5.1.2
-		"internal/lsasecret/lsasecret.go", // the same
+		"internal/lsasecret/lsasecret.go", // [MS-LSAD] 5.1.2
 	},
 	"crypto/sha1": {
 		"clientformat.go",  // 2.2.2.3, version 2
