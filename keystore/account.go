@@ -52,6 +52,9 @@ func accountEntry(name string) string { return accountPrefix + foldAccount(name)
 // krbtgt are not for people and are refused. The errors are ErrAccountName,
 // ErrPassword and ErrAccountExists.
 func (s *Store) AddAccount(ctx context.Context, name, password string) (Account, error) {
+	if s.vault.bare {
+		return Account{}, ErrNoAccounts
+	}
 	if err := errors.Join(checkAccountName(name), checkPassword(password)); err != nil {
 		return Account{}, err
 	}

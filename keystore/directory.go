@@ -68,9 +68,12 @@ func (d *directory) read(ctx context.Context) (*book, error) {
 
 // load reads all accounts from the backend.
 func (d *directory) load(ctx context.Context) (*book, error) {
-	entries, err := d.store.vault.backend.List(ctx, accountPrefix)
-	if err != nil {
-		return nil, fmt.Errorf("listing the accounts: %w", err)
+	var entries []Entry // a domain has its accounts elsewhere
+	if v := d.store.vault; !v.bare {
+		var err error
+		if entries, err = v.backend.List(ctx, accountPrefix); err != nil {
+			return nil, fmt.Errorf("listing the accounts: %w", err)
+		}
 	}
 	b := &book{
 		known:  true,

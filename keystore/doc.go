@@ -10,6 +10,9 @@
 // the store's identity and the value's name are bound as associated data, so
 // that a value does not open under another name or in another store.
 //
+// [OpenDomain] is the other kind of Store, over secrets that a domain keeps by
+// itself: no Sealer, no accounts, the same rules for keys.
+//
 // Keys leave the package as operations ([ClientWrapKey], [ServerWrapKey]).
 // The store creates a key only where the current one is definitely absent or
 // malformed, writes the key before the pointer to it, answers after both are

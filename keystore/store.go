@@ -108,10 +108,12 @@ func Open(ctx context.Context, backend Backend, sealer Sealer, o Options) (*Stor
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{
-		vault: v, id: h.ID, domain: inner.Domain, created: inner.Created,
-		log: o.Log, now: o.Now, generatePair: bkrp.GenerateKeyPair, stopped: make(chan struct{}),
-	}
+	return start(ctx, &Store{vault: v, id: h.ID, domain: inner.Domain, created: inner.Created}, o), nil
+}
+
+// start completes a store and begins to follow its backend.
+func start(ctx context.Context, s *Store, o Options) *Store {
+	s.log, s.now, s.generatePair, s.stopped = o.Log, o.Now, bkrp.GenerateKeyPair, make(chan struct{})
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -126,7 +128,7 @@ func Open(ctx context.Context, backend Backend, sealer Sealer, o Options) (*Stor
 	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	go s.follow(watch)
-	return s, nil
+	return s
 }
 
 // absentHeader tells an empty backend from a store that has lost its header.
@@ -150,13 +152,15 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// ID is the identity of the store, drawn at its creation.
+// ID is the identity of the store, drawn at its creation; zero for the secrets
+// of a domain.
 func (s *Store) ID() dtyp.GUID { return s.id }
 
 // Domain is the domain that the store serves.
 func (s *Store) Domain() Domain { return s.domain }
 
-// Created is when the store was created, to the second.
+// Created is when the store was created, to the second; zero for the secrets of
+// a domain.
 func (s *Store) Created() time.Time { return s.created }
 
 // rewatch is how long the Store waits before it sets up a broken watch again.
