@@ -16,6 +16,7 @@ import (
 	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/dcerpc"
 	"github.com/seed05845750/bkrp/internal/gss"
+	"github.com/seed05845750/bkrp/internal/lsasecret"
 	"github.com/seed05845750/bkrp/internal/ndr"
 )
 
@@ -251,7 +252,7 @@ func TestAnswersAsSamba(t *testing.T) {
 				}
 				copy(want, got[:20])
 			case opQuerySecret:
-				sealed, err := sealSecret(sessionKey, secretValue)
+				sealed, err := lsasecret.Seal(sessionKey, secretValue)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -261,25 +262,6 @@ func TestAnswersAsSamba(t *testing.T) {
 				t.Errorf("\n got %s\nwant %s", canonical(got), canonical(want))
 			}
 		})
-	}
-}
-
-func TestSealSecret(t *testing.T) {
-	for _, w := range lines(t, "testdata/secrets.txt", 3) {
-		got, err := sealSecret(unhex(t, w[0]), unhex(t, w[1]))
-		if err != nil || hex.EncodeToString(got) != w[2] {
-			t.Errorf("key %s:\n got %x, %v\nwant %s", w[0], got, err, w[2])
-		}
-	}
-	for n := desWindow; n <= 64; n++ {
-		// Whatever its length, the key is never read beyond its end.
-		got, err := sealSecret(make([]byte, n), make([]byte, 1000))
-		if err != nil || len(got) != 1008 {
-			t.Errorf("key of %d octets: %d, %v", n, len(got), err)
-		}
-	}
-	if _, err := sealSecret([]byte("short"), nil); err == nil {
-		t.Error("a session key of 5 octets is taken")
 	}
 }
 

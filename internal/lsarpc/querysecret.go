@@ -1,6 +1,10 @@
 package lsarpc
 
-import "context"
+import (
+	"context"
+
+	"github.com/seed05845750/bkrp/internal/lsasecret"
+)
 
 // querySecret is LsarQuerySecret ([MS-LSAD] 3.1.4.6.4, opnum 30). Each of the
 // four results is given if its pointer is not NULL on the way in. Secrets have
@@ -52,7 +56,7 @@ func (s *server) sealedSecret(ctx context.Context, c *call, operation, name stri
 	if st != statusSuccess {
 		return nil, st
 	}
-	sealed, err := sealSecret(c.Transport.SessionKey, value)
+	sealed, err := lsasecret.Seal(c.Transport.SessionKey, value)
 	if err != nil {
 		return nil, statusNoSessionKey
 	}
