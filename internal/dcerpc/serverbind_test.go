@@ -173,6 +173,7 @@ func TestHalfDoneLogon(t *testing.T) {
 			} else if f, err := parseFault(h, pdu); h.ptype != pduFault || err != nil || f != tt.want {
 				t.Errorf("answered by type %d: %v, %v, want %v", h.ptype, f, err, tt.want)
 			}
+			conn.Close() // a server that should have done so does not hang the test
 			if err := <-ended; err == nil {
 				t.Error("the connection is kept")
 			}
