@@ -59,7 +59,7 @@ var layerImports = map[string][]string{
 
 	"bkrpserver": {".", "dtyp", "keystore", "internal/backuprkey", "internal/ndr", "internal/dcerpc", "internal/smb2", "internal/npa",
 		"internal/lsarpc", "internal/gss", "internal/gss/spnego", "internal/gss/ntlm", "internal/gss/krb5"},
-	"bkrpclient": {".", "dtyp", "internal/backuprkey", "internal/ndr", "internal/dcerpc", "internal/lsarpc",
+	"bkrpclient": {".", "dtyp", "internal/backuprkey", "internal/ndr", "internal/dcerpc", "internal/lsaclient", "internal/smbclient",
 		"internal/dclocator", "internal/gss", "internal/gss/spnego", "internal/gss/ntlm", "internal/gss/krb5"},
 	"bkrptest": {".", "dtyp", "keystore", "bkrpserver", "bkrpclient"},
 
@@ -76,7 +76,7 @@ var layerImports = map[string][]string{
 var layerForeign = map[string][]string{
 	"filippo.io/bigmod":                 {"."},
 	"github.com/BurntSushi/toml":        {"cmd/bkrpd"},
-	"github.com/cloudsoda/go-smb2":      {"bkrpclient", "internal/smbclient"},
+	"github.com/cloudsoda/go-smb2":      {"internal/smbclient"},
 	"github.com/spf13/cobra":            {"internal/cli", "cmd/bkrp", "cmd/bkrpd"},
 	"github.com/tink-crypto/tink-go/v2": {"keystore"},
 	"go.etcd.io/bbolt":                  {"keystore/boltstore"},

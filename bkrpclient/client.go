@@ -14,6 +14,7 @@ import (
 	"github.com/seed05845750/bkrp/internal/gss"
 	"github.com/seed05845750/bkrp/internal/gss/ntlm"
 	"github.com/seed05845750/bkrp/internal/gss/spnego"
+	"github.com/seed05845750/bkrp/internal/smbclient"
 )
 
 // Client is a logged-on connection to one BackupKey server. It is safe for
@@ -26,8 +27,8 @@ type Client struct {
 	mech gss.Initiator
 	rpc  gss.Initiator
 
-	mu   sync.Mutex // guards what follows, and orders calls
-	t    *transport // nil when closed
+	mu   sync.Mutex         // guards what follows, and orders calls
+	t    *smbclient.Session // nil when closed
 	call *dcerpc.Client
 	sid  dtyp.SID
 }
@@ -41,7 +42,8 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.timeout())
 	defer cancel()
 	c := &Client{cfg: cfg}
-	c.host, _ = cfg.address()
+	host, address := cfg.address()
+	c.host = host
 	c.mech = ntlm.NewInitiator(ntlm.Credential{
 		Domain: cfg.Credential.Domain,
 		User:   cfg.Credential.User,
@@ -50,15 +52,18 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	c.rpc = spnego.NewInitiator(spnego.InitiatorMechanism{
 		OIDs: []asn1.ObjectIdentifier{spnego.NTLM()}, Initiator: c.mech,
 	})
-	t, err := dialTransport(ctx, &c.cfg, c.mech)
+	t, err := smbclient.Dial(ctx, smbclient.Config{Host: host, Address: address, Initiator: c.mech})
+	if errors.Is(err, smbclient.ErrLogon) {
+		err = fmt.Errorf("%w (%w)", ErrLogon, err)
+	}
 	if err != nil {
 		return nil, inTime(ctx, err)
 	}
 	c.t = t
-	stop := t.watch(ctx)
+	stop := t.Watch(ctx)
 	defer stop()
 	if err := c.bind(ctx); err != nil {
-		t.close()
+		t.Close()
 		return nil, inTime(ctx, err)
 	}
 	return c, nil
@@ -88,7 +93,7 @@ func (c *Client) bind(ctx context.Context) error {
 // bindPipe opens one pipe and binds to an interface on it with SPNEGO and
 // packet privacy (C-3.2.4-08, C-3.2.4-09).
 func (c *Client) bindPipe(ctx context.Context, name string, iface dcerpc.SyntaxID, ndr64 bool) (*dcerpc.Client, error) {
-	p, err := c.t.openPipe(name)
+	p, err := c.t.OpenPipe(name)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +119,7 @@ func (c *Client) Close() error {
 	if c.t == nil {
 		return nil
 	}
-	err := c.t.close()
+	err := c.t.Close()
 	c.t, c.call = nil, nil
 	return err
 }
@@ -178,11 +183,11 @@ func (c *Client) do(ctx context.Context, f func(context.Context) error) error {
 		ctx, cancel = context.WithTimeout(ctx, c.cfg.timeout())
 		defer cancel()
 	}
-	stop := c.t.watch(ctx)
+	stop := c.t.Watch(ctx)
 	err := f(ctx)
 	stop()
 	if err != nil && ctx.Err() != nil {
-		c.t.conn.Close()
+		c.t.Abandon()
 		c.t, c.call = nil, nil
 		return inTime(ctx, err)
 	}

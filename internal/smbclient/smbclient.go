@@ -35,7 +35,7 @@ type Config struct {
 }
 
 // ErrLogon is a logon that the server refused; errors.Is finds it.
-var ErrLogon = errors.New("smbclient: logon refused by the server: check the domain, the user name and the password")
+var ErrLogon = errors.New("smbclient: logon refused by the server")
 
 // Session is a logged-on SMB session with IPC$ mounted.
 type Session struct {

@@ -1,4 +1,4 @@
-package bkrpclient
+package lsaclient
 
 import (
 	"bytes"
@@ -29,7 +29,7 @@ func lsaStub(t testing.TB, s string) []byte {
 	return b
 }
 
-// lookedUp reads an answer of LsarLookupNames as lsaLookupName does.
+// lookedUp reads an answer of LsarLookupNames as lookupName does.
 func lookedUp(stub []byte) (dtyp.SID, error) {
 	r := ndr.NewReader(stub, ndr.Encoding{})
 	sid := readTranslatedSID(&r, readReferencedDomains(&r))
