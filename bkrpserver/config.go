@@ -92,6 +92,10 @@ type Config struct {
 	// Administrators may read the domain's keys as LSA secrets: users' SIDs,
 	// or those of groups that the domain vouches for. Normally none.
 	Administrators []dtyp.SID
+	// RequireSecretEncryption has Administrators read secrets over encrypted SMB
+	// or sealed RPC only. Otherwise a listener is kept from them by nothing but
+	// the single DES of [MS-LSAD] 5.1.2.
+	RequireSecretEncryption bool
 	// RequireMIC refuses NTLM clients that do not protect the negotiation by a
 	// MIC. Windows, Samba and Go clients do; impacket up to 0.10 does not.
 	RequireMIC bool

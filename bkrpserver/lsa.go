@@ -42,9 +42,10 @@ func lsaPipe(cfg *Config, logon *logon) smb2.PipeFunc {
 				}
 				return value, err
 			},
-			Administrators: cfg.Administrators,
-			Audit:          lsaAudit(cfg.Service),
-			Log:            cfg.logger(),
+			Administrators:    cfg.Administrators,
+			RequireEncryption: cfg.RequireSecretEncryption,
+			Audit:             lsaAudit(cfg.Service),
+			Log:               cfg.logger(),
 		}), cfg.Service.vouch)},
 		Acceptors: logon.rpc(),
 		Limits:    dcerpc.Limits{MaxRequest: lsaMaxRequest},
@@ -69,9 +70,12 @@ func lsaAudit(s *Service) func(context.Context, lsarpc.SecretEvent) error {
 			Operation: e.Operation,
 			Secret:    e.Name,
 		}
+		if e.Remote != nil {
+			ev.Caller.Address = e.Remote.String()
+		}
 		switch {
 		case !e.Granted:
-			ev.Status, ev.Reason = bkrp.StatusAccessDenied, "caller is not an LSA administrator"
+			ev.Status, ev.Reason = bkrp.StatusAccessDenied, "caller is not an LSA administrator, or the connection is not encrypted as the configuration demands"
 		case !e.Found:
 			ev.Status, ev.Reason = bkrp.StatusFileNotFound, "no such secret"
 		}

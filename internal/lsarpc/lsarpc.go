@@ -64,6 +64,10 @@ type Config struct {
 	// Administrators are the SIDs, of users or of their groups, that may read
 	// secrets. None by default.
 	Administrators []dtyp.SID
+	// RequireEncryption denies secrets to administrators whose call is neither
+	// sealed nor came over an encrypted transport. All that protects a value
+	// then is the single DES of [MS-LSAD] 5.1.2, with known plaintext.
+	RequireEncryption bool
 	// Audit, if set, hears of each try to open or read a secret, before the
 	// answer is given. Its error makes the answer STATUS_INTERNAL_ERROR.
 	Audit func(ctx context.Context, e SecretEvent) error

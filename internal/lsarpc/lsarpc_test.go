@@ -68,6 +68,8 @@ type session struct {
 	level  dcerpc.AuthLevel
 	enc    ndr.Encoding
 	state  any
+
+	encrypted bool // the transport
 }
 
 func newSession(cfg Config, caller gss.Identity) *session {
@@ -78,7 +80,7 @@ func newSession(cfg Config, caller gss.Identity) *session {
 func (s *session) call(opnum uint16, stub []byte) ([]byte, error) {
 	return s.iface.Handle(context.Background(), &dcerpc.Call{
 		Opnum: opnum, Stub: stub, Encoding: s.enc, Identity: s.caller, AuthLevel: s.level,
-		Transport: &dcerpc.Transport{SessionKey: s.key, Remote: remote}, State: s.state,
+		Transport: &dcerpc.Transport{SessionKey: s.key, Encrypted: s.encrypted, Remote: remote}, State: s.state,
 	})
 }
 
@@ -339,6 +341,26 @@ func TestSecretAccess(t *testing.T) {
 		s := newSession(cfg, administrator)
 		if sealed, st := s.retrieve(t, s.policy(t), "G$BCKUPKEY_P"); st != statusInternalError || sealed != nil {
 			t.Errorf("%#x, %x", st, sealed)
+		}
+	})
+	t.Run("encryption required", func(t *testing.T) {
+		for _, tt := range []struct {
+			level     dcerpc.AuthLevel
+			encrypted bool
+			want      status
+		}{
+			{dcerpc.LevelNone, false, statusAccessDenied},
+			{dcerpc.LevelIntegrity, false, statusAccessDenied},
+			{dcerpc.LevelNone, true, statusSuccess},
+			{dcerpc.LevelPrivacy, false, statusSuccess},
+		} {
+			cfg := testConfig()
+			cfg.RequireEncryption = true
+			s := newSession(cfg, administrator)
+			s.level, s.encrypted = tt.level, tt.encrypted
+			if sealed, st := s.retrieve(t, s.policy(t), "G$BCKUPKEY_P"); st != tt.want || (sealed != nil) != (st == statusSuccess) {
+				t.Errorf("level %v, encrypted %v: %#x, want %#x", tt.level, tt.encrypted, st, tt.want)
+			}
 		}
 	})
 	t.Run("no session key", func(t *testing.T) {

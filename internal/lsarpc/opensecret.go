@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/seed05845750/bkrp/internal/dcerpc"
 	"github.com/seed05845750/bkrp/internal/ndr"
 )
 
@@ -38,7 +39,7 @@ func (s *server) openSecret(ctx context.Context, c *call) error {
 func (s *server) readSecret(ctx context.Context, c *call, operation, name string) ([]byte, status) {
 	e := SecretEvent{
 		Caller: c.Identity, Operation: operation, Remote: c.Transport.Remote,
-		Name: forAudit(name), Granted: s.isAdministrator(c.Identity),
+		Name: forAudit(name), Granted: s.maySee(c),
 	}
 	value, st := s.secretFor(ctx, e.Granted, name)
 	e.Found = st == statusSuccess
@@ -47,6 +48,12 @@ func (s *server) readSecret(ctx context.Context, c *call, operation, name string
 		return nil, statusInternalError
 	}
 	return value, st
+}
+
+// maySee tells whether the call may have secrets at all.
+func (s *server) maySee(c *call) bool {
+	private := c.Transport.Encrypted || c.AuthLevel == dcerpc.LevelPrivacy
+	return s.isAdministrator(c.Identity) && (private || !s.RequireEncryption)
 }
 
 // forAudit is a name that any caller may have written as long as the request,
