@@ -11,6 +11,9 @@
 //	...
 //	err = srv.Serve(ctx, listener)
 //
+// On a machine where Samba serves SMB, ListenSamba takes BackupKey's pipes from
+// it instead.
+//
 // Neither SMB file sharing nor any other RPC interface than BackupKey and the
 // few LSA calls around it is served; nothing here deletes a key.
 package bkrpserver

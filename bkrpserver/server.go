@@ -2,19 +2,31 @@ package bkrpserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"sync"
 
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/internal/backuprkey"
 	"github.com/seed05845750/bkrp/internal/dcerpc"
+	"github.com/seed05845750/bkrp/internal/npa"
 	"github.com/seed05845750/bkrp/internal/smb2"
 )
 
 // Server serves a Service on listeners: DCE/RPC on named pipes over SMB (2.1).
+// SMB is its own, or that of a Samba server.
 type Server struct {
-	smb *smb2.Server
+	cfg       Config
+	backupKey *dcerpc.Server
+	smb       *smb2.Server
+
+	mu        sync.Mutex
+	closing   bool
+	forwarded []*npa.Server // by Samba servers
 }
+
+var errShutdown = errors.New("bkrpserver: the server is shut down")
 
 // New makes a Server; nothing is listened on yet.
 func New(cfg Config) (*Server, error) {
@@ -62,7 +74,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{smb: smb}, nil
+	return &Server{cfg: cfg, backupKey: backupKey, smb: smb}, nil
 }
 
 // stubOverhead is what a request's stub has besides pDataIn, in octets, with
@@ -76,7 +88,20 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error { return s.smb
 // Shutdown stops accepting, lets calls in flight end, and closes the
 // connections. When ctx ends first, those left are cut off and its error is
 // returned.
-func (s *Server) Shutdown(ctx context.Context) error { return s.smb.Shutdown(ctx) }
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closing = true
+	forwarded := s.forwarded
+	s.mu.Unlock()
+	errs := make([]error, len(forwarded))
+	var closing sync.WaitGroup
+	for i, ln := range forwarded {
+		closing.Go(func() { errs[i] = ln.Shutdown(ctx) })
+	}
+	err := s.smb.Shutdown(ctx)
+	closing.Wait()
+	return errors.Join(append(errs, err)...)
+}
 
 func smbEncryption(e Encryption) smb2.Encryption {
 	if e == EncryptionRequire {

@@ -20,7 +20,7 @@ import (
 // (BKRPD_SMB_ENCRYPTION for smb.encryption), else from the file, else from
 // [defaultConfig]. Relative paths are relative to the file's directory.
 type config struct {
-	Listen           []string `toml:"listen" doc:"Addresses to serve SMB on, host:port."`
+	Listen           []string `toml:"listen" doc:"Where to serve: host:port for SMB of its own; samba:DIR for the pipes of the Samba whose ncalrpc dir is DIR."`
 	Pipes            []string `toml:"pipes" oneof:"protected_storage|ntsvcs" doc:"Named pipes that answer BackuprKey; the second only for clients of Windows 2000."`
 	ErrorCodes       string   `toml:"error_codes" oneof:"spec|windows" doc:"Codes of refusals: those of the specification, or those of Windows where it differs (unknown key 0xD for 0x2, wrong MAC 0x539 for 0xC)."`
 	ServerWrap       string   `toml:"serverwrap" oneof:"on|unwrap-only|off" doc:"How much of ServerWrap is served, where the server wraps."`
@@ -50,17 +50,6 @@ type domainConfig struct {
 	Name    string   `toml:"name" doc:"DNS name of the domain."`
 	NetBIOS string   `toml:"netbios" doc:"NetBIOS name of the domain, at most 15 characters."`
 	SID     dtyp.SID `toml:"sid" doc:"SID of the domain; changing it orphans every wrapped secret."`
-}
-
-// storeConfig is [store]: where the keys are.
-type storeConfig struct {
-	Backend string     `toml:"backend" oneof:"bolt" doc:"Kind of key store."`
-	Bolt    boltConfig `toml:"bolt"`
-}
-
-// boltConfig is [store.bolt].
-type boltConfig struct {
-	Path string `toml:"path" doc:"File of the key store, sealed, mode 0600."`
 }
 
 // sealConfig is [seal]: what seals the store.
@@ -111,7 +100,7 @@ func defaultConfig() config {
 		Control:          "bkrpd.sock",
 		ShutdownGrace:    duration(10 * time.Second),
 		Log:              logConfig{Level: "info", Format: "text"},
-		Store:            storeConfig{Backend: "bolt", Bolt: boltConfig{Path: "bkrpd.db"}},
+		Store:            defaultStoreConfig(),
 		Seal:             sealConfig{KEK: kekURI{Scheme: kekFile, Path: "kek.bin"}},
 		Auth:             authConfig{NTLM: "local", NTLMMIC: "checked"},
 		LSA:              lsaConfig{Administrators: []dtyp.SID{}},
@@ -159,7 +148,7 @@ func (c *config) check() []fault {
 	need(isDomainName(c.Domain.Name), "domain.name", "must be a DNS name such as corp.example")
 	need(isNetBIOSName(c.Domain.NetBIOS), "domain.netbios", `must be 1 to 15 characters, none of them one of . \ / : * ? " < > |`)
 	need(!c.Domain.SID.IsZero(), "domain.sid", "must be the SID that bkrpd init gave the domain")
-	need(c.Store.Bolt.Path != "", "store.bolt.path", "must be a path")
+	c.Store.check(need)
 	need(c.Seal.KEK.Path != "", "seal.kek", "must be file:PATH or passphrase-file:PATH")
 	need(c.Auth.Keytab == "", "auth.keytab", "Kerberos is not supported by this build; leave it empty")
 	c.SMB.check(need)
@@ -192,12 +181,18 @@ func (c *smbConfig) check(need func(ok bool, key, format string, args ...any)) {
 		"cannot be required when smb.max_dialect is %s, which has none", c.MaxDialect)
 }
 
+// sambaPrefix marks an address that is the "ncalrpc dir" of a Samba server.
+const sambaPrefix = "samba:"
+
 func checkAddress(addr string) error {
-	if strings.HasPrefix(addr, "samba:") {
-		return errors.New("serving behind smbd is not supported by this build; give host:port")
+	if dir, ok := strings.CutPrefix(addr, sambaPrefix); ok {
+		if !filepath.IsAbs(dir) {
+			return errors.New("must be samba: and the whole path of Samba's ncalrpc dir, which testparm shows, such as samba:/var/run/samba/ncalrpc")
+		}
+		return nil
 	}
 	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
-		return errors.New("must be host:port, such as 127.0.0.1:4445 or [::]:445")
+		return errors.New("must be host:port, such as 127.0.0.1:4445 or [::]:445, or samba:DIR")
 	}
 	return nil
 }
@@ -224,7 +219,7 @@ func isNetBIOSName(s string) bool {
 
 // resolve makes the paths independent of the working directory.
 func (c *config) resolve(dir string) {
-	for _, path := range []*string{&c.Control, &c.Store.Bolt.Path, &c.Seal.KEK.Path, &c.Auth.Keytab} {
+	for _, path := range []*string{&c.Control, &c.Store.Bolt.Path, &c.Store.LSA.PasswordFile, &c.Seal.KEK.Path, &c.Auth.Keytab} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)
 		}

@@ -53,7 +53,7 @@ func TestSampleIsTheDefaults(t *testing.T) {
 // Whatever is in a configuration comes back from the file it is written to.
 func TestSampleKeepsEveryValue(t *testing.T) {
 	want := config{
-		Listen: []string{"[::1]:445", "host.example:0"}, Pipes: []string{"ntsvcs", "protected_storage"},
+		Listen: []string{"[::1]:445", "host.example:0", "samba:/var/run/samba/ncalrpc"}, Pipes: []string{"ntsvcs", "protected_storage"},
 		ErrorCodes: "windows", ServerWrap: "off", ClientWrap: "unwrap-only", ServerWrapSrvKey: "leading64", MaxInput: 12345, Control: "/run/\"odd\"\\name\x01",
 		ShutdownGrace: duration(90 * time.Second),
 		Log:           logConfig{Level: "debug", Format: "json"},
@@ -122,7 +122,7 @@ func TestRefusals(t *testing.T) {
 		{"list of numbers", "listen = [1]\n" + domain, "f:1: listen: must be a string in quotes"},
 		{"empty list", "listen = []\n" + domain, "f:1: listen: must name at least one address"},
 		{"address", "listen = [\"127.0.0.1\"]\n" + domain, `f:1: listen: "127.0.0.1": must be host:port`},
-		{"behind smbd", "listen = [\"samba:/run\"]\n" + domain, `not supported by this build; give host:port`},
+		{"behind smbd, relative", "listen = [\"samba:run\"]\n" + domain, `f:1: listen: "samba:run": must be samba: and the whole path`},
 		{"pipe", "pipes = [\"protected_storage\", \"spoolss\"]\n" + domain, `f:1: pipes: "spoolss" is not supported by this build, only "protected_storage" and "ntsvcs"`},
 		{"codes", "error_codes = \"samba\"\n" + domain, `f:1: error_codes: "samba" is not supported by this build, only "spec" and "windows"`},
 		{"size", "max_input = \"4MB\"\n" + domain, `f:1: max_input: "4MB" is not a size`},

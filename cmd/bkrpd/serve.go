@@ -33,6 +33,11 @@ func newServeCommand(std stdio) *cobra.Command {
 flight are then let end. It prints one line "listening on ADDR" for each address
 when it answers there. The log, with the audit trail, goes to standard error.
 
+An address is HOST:PORT, where bkrpd serves SMB itself, or samba:DIR, where it
+answers BackupKey for the Samba server whose ncalrpc dir is DIR, which serves SMB
+and everything else. That needs root, and Samba's own service switched off; see
+docs/samba.md.
+
 A value on the command line goes before one in the environment (BKRPD_LISTEN for
 listen, BKRPD_SMB_ENCRYPTION for smb.encryption), and that before the file.`,
 		Example: `  bkrpd serve --config /var/lib/bkrpd/bkrpd.toml
@@ -51,7 +56,7 @@ listen, BKRPD_SMB_ENCRYPTION for smb.encryption), and that before the file.`,
 		},
 	}
 	addConfigFlag(cmd, &file)
-	cmd.Flags().StringSliceVar(&listen, "listen", nil, "address to serve on, HOST:PORT, instead of those of the configuration")
+	cmd.Flags().StringSliceVar(&listen, "listen", nil, "address to serve on, HOST:PORT or samba:DIR, instead of those of the configuration")
 	return cmd
 }
 
@@ -116,6 +121,15 @@ func (d *daemon) listen(ctx context.Context, cfg *config, store *keystore.Store,
 		return err
 	}
 	for _, addr := range cfg.Listen {
+		if dir, ok := strings.CutPrefix(addr, sambaPrefix); ok {
+			l, err := d.server.ListenSamba(dir)
+			if err != nil {
+				return err
+			}
+			d.addrs = append(d.addrs, l.String())
+			d.serving.Go(func() { d.fail(l.Serve(context.WithoutCancel(ctx))) })
+			continue
+		}
 		l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 		if err != nil {
 			return fmt.Errorf("listening on %s: %w", addr, err)
