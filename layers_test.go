@@ -22,16 +22,17 @@ const layerModule = "github.com/seed05845750/bkrp"
 // place in the picture of ARCHITECTURE.md yet. Tests may look around: they
 // often need both ends.
 var layerImports = map[string][]string{
-	"dtyp":        {},
-	"internal/le": {"dtyp"},
-	".":           {"dtyp", "internal/le"},
+	"dtyp":            {},
+	"internal/le":     {"dtyp"},
+	"internal/nthash": {},
+	".":               {"dtyp", "internal/le"},
 
 	"internal/ndr":        {"dtyp", "internal/le"},
 	"internal/backuprkey": {"dtyp", "internal/ndr"},
 
 	"internal/gss":        {"dtyp"},
 	"internal/gss/spnego": {"internal/gss"},
-	"internal/gss/ntlm":   {"dtyp", "internal/gss", "internal/le"},
+	"internal/gss/ntlm":   {"dtyp", "internal/gss", "internal/le", "internal/nthash"},
 	"internal/gss/pac":    {"dtyp", "internal/ndr", "internal/le"},
 	"internal/gss/krb5":   {"dtyp", "internal/gss", "internal/gss/pac"},
 
@@ -48,7 +49,7 @@ var layerImports = map[string][]string{
 	"internal/npa":       {"internal/ndr"},
 	"internal/dclocator": {},
 
-	"keystore":               {".", "dtyp", "keystore/internal/feed"},
+	"keystore":               {".", "dtyp", "internal/nthash", "keystore/internal/feed"},
 	"keystore/internal/feed": {},
 	"keystore/boltstore":     {"keystore", "keystore/internal/feed"},
 	"keystore/etcdstore":     {"keystore", "keystore/internal/feed"},
@@ -64,8 +65,9 @@ var layerImports = map[string][]string{
 	"bkrptest": {".", "dtyp", "keystore", "bkrpserver", "bkrpclient"},
 
 	"internal/cli": {},
-	"cmd/bkrpd":    {".", "dtyp", "internal/cli", "keystore", "keystore/boltstore", "keystore/etcdstore", "bkrpserver", "bkrpclient"},
-	"cmd/bkrp":     {".", "dtyp", "internal/cli", "dpapi", "bkrpclient"},
+	"cmd/bkrpd": {".", "dtyp", "internal/cli", "keystore", "keystore/boltstore", "keystore/etcdstore",
+		"keystore/lsastore", "bkrpserver", "bkrpclient"},
+	"cmd/bkrp": {".", "dtyp", "internal/cli", "dpapi", "bkrpclient"},
 
 	"interop":       {},
 	"interop/peers": {},
@@ -74,17 +76,19 @@ var layerImports = map[string][]string{
 // layerForeign says which packages may stand on a module or package from
 // elsewhere; the longest prefix of an import decides.
 var layerForeign = map[string][]string{
-	"filippo.io/bigmod":                 {"."},
-	"github.com/BurntSushi/toml":        {"cmd/bkrpd"},
-	"github.com/cloudsoda/go-smb2":      {"internal/smbclient"},
-	"github.com/spf13/cobra":            {"internal/cli", "cmd/bkrp", "cmd/bkrpd"},
-	"github.com/tink-crypto/tink-go/v2": {"keystore"},
-	"go.etcd.io/bbolt":                  {"keystore/boltstore"},
-	"golang.org/x/crypto/argon2":        {"keystore"},
-	"golang.org/x/crypto/cryptobyte":    {".", "internal/gss/spnego"},
-	"golang.org/x/crypto/md4":           {"keystore", "internal/gss/ntlm"},
-	"golang.org/x/sys":                  {"keystore", "cmd/bkrpd"},
-	"golang.org/x/term":                 {"internal/cli", "cmd/bkrpd"},
+	"filippo.io/bigmod":            {"."},
+	"github.com/BurntSushi/toml":   {"cmd/bkrpd"},
+	"github.com/cloudsoda/go-smb2": {"internal/smbclient"},
+	// It talks to the KDC for the client; nothing of it is at the acceptor.
+	"github.com/oiweiwei/gokrb5.fork/v9": {"internal/gss/krb5"},
+	"github.com/spf13/cobra":             {"internal/cli", "cmd/bkrp", "cmd/bkrpd"},
+	"github.com/tink-crypto/tink-go/v2":  {"keystore"},
+	"go.etcd.io/bbolt":                   {"keystore/boltstore"},
+	"golang.org/x/crypto/argon2":         {"keystore"},
+	"golang.org/x/crypto/cryptobyte":     {".", "internal/gss/spnego", "internal/gss/krb5"},
+	"golang.org/x/crypto/md4":            {"internal/nthash"},
+	"golang.org/x/sys":                   {"keystore", "cmd/bkrpd"},
+	"golang.org/x/term":                  {"internal/cli", "cmd/bkrpd"},
 }
 
 // layerForeignTests says which tests may stand on a foreign module beyond
@@ -109,24 +113,27 @@ var layerOldCrypto = map[string][]string{
 	"crypto/rc4": {
 		"serverwrapped.go",                                          // 2.2.4.1
 		"internal/gss/ntlm/keys.go", "internal/gss/ntlm/session.go", // [MS-NLMP] 3.4
+		"internal/gss/krb5/rc4.go", // RFC 4757
 	},
 	"crypto/des": {
 		"clientformat.go",                 // 2.2.2.3, version 2
 		"internal/lsasecret/lsasecret.go", // [MS-LSAD] 5.1.2
 	},
 	"crypto/sha1": {
-		"clientformat.go",  // 2.2.2.3, version 2
-		"certificate.go",   // 2.2.1
-		"serverkey.go",     // 3.1.4.1.1
-		"serverwrapped.go", // 2.2.4.1
-		"crossover.go",     // 2.2.6
-		"dpapi/roamed.go",  // the hash that guards a roamed credential
+		"clientformat.go",            // 2.2.2.3, version 2
+		"certificate.go",             // 2.2.1
+		"serverkey.go",               // 3.1.4.1.1
+		"serverwrapped.go",           // 2.2.4.1
+		"crossover.go",               // 2.2.6
+		"dpapi/roamed.go",            // the hash that guards a roamed credential
+		"internal/gss/krb5/etype.go", // RFC 3962
 	},
 	"crypto/md5": {
 		"internal/gss/ntlm/keys.go", "internal/gss/ntlm/session.go", // [MS-NLMP] 3.3.2, 3.4
+		"internal/gss/krb5/rc4.go", // RFC 4757
 	},
 	"golang.org/x/crypto/md4": {
-		"keystore/nthash.go", "internal/gss/ntlm/keys.go", // [MS-NLMP] 3.3.2, NTOWFv2
+		"internal/nthash/nthash.go", // [MS-NLMP] 3.3.1
 	},
 }
 

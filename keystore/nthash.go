@@ -1,13 +1,10 @@
 package keystore
 
 import (
-	"encoding/binary"
 	"fmt"
 	"log/slog"
-	"unicode/utf16"
 
-	//lint:ignore SA1019 NTLM requires MD4; no other file uses it
-	"golang.org/x/crypto/md4"
+	"github.com/seed05845750/bkrp/internal/nthash"
 )
 
 // NTHash is MD4 of a password in UTF-16LE ([MS-NLMP] 3.3.1, NTOWFv1), which is
@@ -16,17 +13,7 @@ import (
 type NTHash [16]byte
 
 // newNTHash hashes a password.
-func newNTHash(password string) (hash NTHash) {
-	var b []byte
-	for _, unit := range utf16.Encode([]rune(password)) {
-		b = binary.LittleEndian.AppendUint16(b, unit)
-	}
-	h := md4.New()
-	h.Write(b)
-	clear(b)
-	h.Sum(hash[:0])
-	return hash
-}
+func newNTHash(password string) NTHash { return nthash.Sum(password) }
 
 const redacted = "[redacted]"
 

@@ -8,8 +8,7 @@ import (
 	"io"
 	"log/slog"
 
-	//lint:ignore SA1019 NTOWFv1 is MD4, there is no choice
-	"golang.org/x/crypto/md4"
+	"github.com/seed05845750/bkrp/internal/nthash"
 )
 
 // Hash is the NT hash of a password, NTOWFv1 of [MS-NLMP] 3.3.1. It is as good
@@ -17,13 +16,7 @@ import (
 type Hash [16]byte
 
 // HashPassword gives the NT hash of password.
-func HashPassword(password string) Hash {
-	p := appendUTF16(nil, password)
-	h := md4.New()
-	h.Write(p)
-	clear(p)
-	return Hash(h.Sum(nil))
-}
+func HashPassword(password string) Hash { return nthash.Sum(password) }
 
 // Format writes "[redacted]" whatever the verb.
 func (Hash) Format(s fmt.State, _ rune) { io.WriteString(s, "[redacted]") }
