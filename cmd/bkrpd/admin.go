@@ -15,6 +15,7 @@ type adminRequest struct {
 	Verb     adminVerb `json:"verb"`
 	Name     string    `json:"name,omitempty"`
 	Password []byte    `json:"password,omitempty"`
+	Key      *adminKey `json:"key,omitempty"`
 }
 
 type adminVerb string
@@ -24,6 +25,7 @@ const (
 	verbUserPasswd adminVerb = "user passwd"
 	verbUserRemove adminVerb = "user remove"
 	verbUserList   adminVerb = "user list"
+	verbKeysImport adminVerb = "keys import"
 )
 
 // adminResponse is what came of it; Error is "" on success.
@@ -39,7 +41,13 @@ type adminUser struct {
 
 // administer does what was asked, in the process that has the store open.
 func administer(ctx context.Context, store *keystore.Store, req *adminRequest) *adminResponse {
-	users, err := administerUsers(ctx, store, req)
+	var users []adminUser
+	var err error
+	if req.Verb == verbKeysImport {
+		err = administerImport(ctx, store, req.Key)
+	} else {
+		users, err = administerUsers(ctx, store, req)
+	}
 	if err != nil {
 		return &adminResponse{Error: err.Error()}
 	}

@@ -161,7 +161,7 @@ func lookup(tree map[string]any, key toml.Key) any {
 func (l *loader) environment(environ []string) {
 	for _, pair := range environ {
 		name, value, _ := strings.Cut(pair, "=")
-		if !strings.HasPrefix(name, environmentPrefix) {
+		if !strings.HasPrefix(name, environmentPrefix) || name == passwordFileEnv {
 			continue
 		}
 		i := slices.IndexFunc(l.options, func(o option) bool { return o.environment() == name })

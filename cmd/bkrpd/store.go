@@ -10,14 +10,30 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/seed05845750/bkrp/keystore"
 	"github.com/seed05845750/bkrp/keystore/boltstore"
+	"github.com/seed05845750/bkrp/keystore/lsastore"
 )
 
-// openStore opens the configured store. closeStore closes the store and the
-// file under it.
+// openStore opens the configured store. closeStore closes the store and what is
+// under it.
 func openStore(ctx context.Context, cfg *config, log *slog.Logger) (store *keystore.Store, closeStore func() error, err error) {
+	var backend keystore.Backend
+	if cfg.Store.Backend == backendLSA {
+		backend, store, err = openDomainStore(ctx, cfg, log)
+	} else {
+		backend, store, err = openSealedStore(ctx, cfg, log)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return store, func() error { return errors.Join(store.Close(), backend.Close()) }, nil
+}
+
+// openSealedStore opens the file of the store.
+func openSealedStore(ctx context.Context, cfg *config, log *slog.Logger) (keystore.Backend, *keystore.Store, error) {
 	sealer, err := openKEK(cfg.Seal.KEK)
 	if err != nil {
 		return nil, nil, err
@@ -26,15 +42,48 @@ func openStore(ctx context.Context, cfg *config, log *slog.Logger) (store *keyst
 	if err != nil {
 		return nil, nil, err
 	}
-	store, err = keystore.Open(ctx, backend, sealer, keystore.Options{Log: log})
+	store, err := keystore.Open(ctx, backend, sealer, keystore.Options{Log: log})
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("opening %s: %w", cfg.Store.Bolt.Path, err), backend.Close())
 	}
-	closeStore = func() error { return errors.Join(store.Close(), backend.Close()) }
 	if err := checkDomain(cfg, store.Domain()); err != nil {
-		return nil, nil, errors.Join(err, closeStore())
+		return nil, nil, errors.Join(err, store.Close(), backend.Close())
 	}
-	return store, closeStore, nil
+	return backend, store, nil
+}
+
+// openDomainStore opens the LSA secrets of a domain controller, of the domain
+// that the configuration is for.
+func openDomainStore(ctx context.Context, cfg *config, log *slog.Logger) (keystore.Backend, *keystore.Store, error) {
+	password, err := readFirstLine("the domain controller's password", cfg.Store.LSA.PasswordFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer clear(password)
+	domain, user, _ := strings.Cut(cfg.Store.LSA.User, `\`)
+	backend, err := lsastore.Open(ctx, lsastore.Config{
+		Server: cfg.Store.LSA.Server, Domain: domain, User: user, Password: lsastore.Password(password),
+		Poll: time.Duration(cfg.Store.LSA.Poll), Timeout: time.Duration(cfg.Store.LSA.Timeout),
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	self, err := backend.Self(ctx)
+	if err == nil {
+		if sid, _, _ := self.Cut(); sid != cfg.Domain.SID {
+			err = fmt.Errorf("domain.sid is %v, and the domain of %s has %v: set domain to what it is", cfg.Domain.SID, cfg.Store.LSA.User, sid)
+		}
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, backend.Close())
+	}
+	store, err := keystore.OpenDomain(ctx, backend, keystore.Domain{
+		DNSName: cfg.Domain.Name, NetBIOSName: cfg.Domain.NetBIOS, SID: cfg.Domain.SID,
+	}, keystore.Options{Log: log})
+	if err != nil {
+		return nil, nil, errors.Join(err, backend.Close())
+	}
+	return backend, store, nil
 }
 
 // checkDomain refuses a configuration that belongs to another store: secrets
@@ -61,7 +110,7 @@ func openKEK(uri kekURI) (keystore.Sealer, error) {
 	if uri.Scheme == kekFile {
 		return keystore.ReadKeyFile(uri.Path)
 	}
-	passphrase, err := readPassphraseFile(uri.Path)
+	passphrase, err := readFirstLine("the passphrase", uri.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -69,32 +118,33 @@ func openKEK(uri kekURI) (keystore.Sealer, error) {
 	return keystore.NewPassphrase(passphrase)
 }
 
-// maxPassphrase bounds a passphrase, in octets.
-const maxPassphrase = 4096
+// maxLine bounds a passphrase or password in a file, in octets.
+const maxLine = 4096
 
-// readPassphraseFile reads the first line of a file that nobody else may read.
-func readPassphraseFile(path string) ([]byte, error) {
+// readFirstLine reads the first line of a file that nobody else may read; what
+// says what it is.
+func readFirstLine(what, path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading the passphrase: %w", err)
+		return nil, fmt.Errorf("reading %s: %w", what, err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("reading the passphrase: %w", err)
+		return nil, fmt.Errorf("reading %s: %w", what, err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("reading the passphrase: others may read %s (mode %v): chmod 600 it", path, fs.FileMode(info.Mode().Perm()))
+		return nil, fmt.Errorf("reading %s: others may read %s (mode %v): chmod 600 it", what, path, fs.FileMode(info.Mode().Perm()))
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxPassphrase+1))
+	b, err := io.ReadAll(io.LimitReader(f, maxLine+1))
 	if err != nil {
-		return nil, fmt.Errorf("reading the passphrase: %w", err)
+		return nil, fmt.Errorf("reading %s: %w", what, err)
 	}
 	line, _, _ := bytes.Cut(b, []byte("\n"))
 	line = bytes.TrimSuffix(line, []byte("\r"))
-	if len(line) == 0 || len(line) > maxPassphrase {
+	if len(line) == 0 || len(line) > maxLine {
 		clear(b)
-		return nil, fmt.Errorf("reading the passphrase: the first line of %s has %d octets; it takes 1 to %d", path, len(line), maxPassphrase)
+		return nil, fmt.Errorf("reading %s: the first line of %s has %d octets; it takes 1 to %d", what, path, len(line), maxLine)
 	}
 	return line, nil
 }
