@@ -52,17 +52,6 @@ type domainConfig struct {
 	SID     dtyp.SID `toml:"sid" doc:"SID of the domain; changing it orphans every wrapped secret."`
 }
 
-// storeConfig is [store]: where the keys are.
-type storeConfig struct {
-	Backend string     `toml:"backend" oneof:"bolt" doc:"Kind of key store."`
-	Bolt    boltConfig `toml:"bolt"`
-}
-
-// boltConfig is [store.bolt].
-type boltConfig struct {
-	Path string `toml:"path" doc:"File of the key store, sealed, mode 0600."`
-}
-
 // sealConfig is [seal]: what seals the store.
 type sealConfig struct {
 	KEK kekURI `toml:"kek" doc:"Key-encryption key: file:PATH (mode 0600) or passphrase-file:PATH."`
@@ -111,7 +100,7 @@ func defaultConfig() config {
 		Control:          "bkrpd.sock",
 		ShutdownGrace:    duration(10 * time.Second),
 		Log:              logConfig{Level: "info", Format: "text"},
-		Store:            storeConfig{Backend: "bolt", Bolt: boltConfig{Path: "bkrpd.db"}},
+		Store:            defaultStoreConfig(),
 		Seal:             sealConfig{KEK: kekURI{Scheme: kekFile, Path: "kek.bin"}},
 		Auth:             authConfig{NTLM: "local", NTLMMIC: "checked"},
 		LSA:              lsaConfig{Administrators: []dtyp.SID{}},
@@ -159,7 +148,7 @@ func (c *config) check() []fault {
 	need(isDomainName(c.Domain.Name), "domain.name", "must be a DNS name such as corp.example")
 	need(isNetBIOSName(c.Domain.NetBIOS), "domain.netbios", `must be 1 to 15 characters, none of them one of . \ / : * ? " < > |`)
 	need(!c.Domain.SID.IsZero(), "domain.sid", "must be the SID that bkrpd init gave the domain")
-	need(c.Store.Bolt.Path != "", "store.bolt.path", "must be a path")
+	c.Store.check(need)
 	need(c.Seal.KEK.Path != "", "seal.kek", "must be file:PATH or passphrase-file:PATH")
 	need(c.Auth.Keytab == "", "auth.keytab", "Kerberos is not supported by this build; leave it empty")
 	c.SMB.check(need)
@@ -230,7 +219,7 @@ func isNetBIOSName(s string) bool {
 
 // resolve makes the paths independent of the working directory.
 func (c *config) resolve(dir string) {
-	for _, path := range []*string{&c.Control, &c.Store.Bolt.Path, &c.Seal.KEK.Path, &c.Auth.Keytab} {
+	for _, path := range []*string{&c.Control, &c.Store.Bolt.Path, &c.Store.LSA.PasswordFile, &c.Seal.KEK.Path, &c.Auth.Keytab} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)
 		}
