@@ -112,13 +112,14 @@ var _ keystore.Backend = (*Backend)(nil)
 
 // conn is a connection with an open policy.
 type conn struct {
+	rpc    *dcerpc.Client
 	lsa    *lsaclient.Client
 	policy lsaclient.Handle
 	close  func()
 	// watch ends what is under way on the connection when ctx does.
 	watch func(ctx context.Context) (stop func())
-	// private says whether the server has LsarStorePrivateData and
-	// LsarRetrievePrivateData, as far as is known.
+	// noPrivateData says that the server has been found not to have
+	// LsarStorePrivateData and LsarRetrievePrivateData.
 	noPrivateData bool
 }
 
@@ -196,7 +197,7 @@ func bind(ctx context.Context, rpc *dcerpc.Client, sessionKey []byte) (*conn, er
 	if err := rpc.Bind(ctx); err != nil {
 		return nil, fmt.Errorf("binding on pipe %s: %w", lsaclient.Pipe, err)
 	}
-	c := &conn{lsa: lsaclient.New(rpc, sessionKey)}
+	c := &conn{rpc: rpc, lsa: lsaclient.New(rpc, sessionKey)}
 	var err error
 	c.policy, err = c.lsa.OpenPolicy(ctx, lsaclient.PolicyGetPrivateInformation|lsaclient.PolicyCreateSecret)
 	if err != nil {
