@@ -25,6 +25,14 @@ type options struct {
 	settings map[string]string
 	// administrators are users that may read LSA secrets.
 	administrators []string
+	// firstSID is to be that of alice; "" for any, in a domain with a random
+	// SID.
+	firstSID string
+	// passwords are the users', Administrator, alice and bob; nil for others
+	// than those of the Samba domain.
+	passwords map[string]string
+	// listen is where it serves; "" for a port of its own.
+	listen string
 }
 
 // server is a running bkrpd of the domain BKRP with the users Administrator,
@@ -36,6 +44,9 @@ type server struct {
 	client           *peers.Client
 	passwords        map[string]string
 	sids             map[string]string
+	log              *lockedBuffer
+	// stop stops it, once, and waits.
+	stop func()
 }
 
 func (s *server) config() string { return filepath.Join(s.dir, "bkrpd.toml") }
@@ -54,6 +65,9 @@ func startBkrpd(t *testing.T, o options) *server {
 		passwords: map[string]string{peers.Administrator: "Correct.Horse.1", peers.Alice: "Correct.Horse.2", peers.Bob: "Correct.Horse.3"},
 		sids:      map[string]string{},
 	}
+	if o.passwords != nil {
+		s.passwords = o.passwords
+	}
 	clientDir := filepath.Join(dir, "client")
 	if err := os.Mkdir(clientDir, 0o700); err != nil {
 		t.Fatal(err)
@@ -64,6 +78,9 @@ func startBkrpd(t *testing.T, o options) *server {
 	}
 	bkrpd := build(t, "bkrpd")
 	command(t, "", bkrpd, "init", "--dir", s.dir, "--domain", "bkrp.test", "--netbios", "BKRP")
+	if o.firstSID != "" {
+		s.becomeDomain(t, o.firstSID)
+	}
 	for _, user := range []string{peers.Administrator, peers.Alice, peers.Bob} {
 		command(t, s.passwords[user]+"\n", bkrpd, "user", "add", user, "--config", s.config())
 	}
@@ -73,7 +90,10 @@ func startBkrpd(t *testing.T, o options) *server {
 		}
 	}
 	s.configure(t, o)
-	s.serve(t, bkrpd)
+	if o.listen == "" {
+		o.listen = "127.0.0.1:0"
+	}
+	s.serve(t, bkrpd, o.listen)
 	return s
 }
 
@@ -137,11 +157,11 @@ kill -TERM $!
 wait $!`
 
 // serve starts the server and waits for the address it says it listens on.
-func (s *server) serve(t *testing.T, bkrpd string) {
+func (s *server) serve(t *testing.T, bkrpd, listen string) {
 	t.Helper()
-	cmd := exec.Command("bash", "-c", untilEOF, "until-eof", bkrpd, "serve", "--config", s.config(), "--listen", "127.0.0.1:0")
-	log := new(lockedBuffer)
-	cmd.Stderr = log
+	cmd := exec.Command("bash", "-c", untilEOF, "until-eof", bkrpd, "serve", "--config", s.config(), "--listen", listen)
+	s.log = new(lockedBuffer)
+	cmd.Stderr = s.log
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +189,7 @@ func (s *server) serve(t *testing.T, bkrpd string) {
 			}
 		}
 	}()
-	t.Cleanup(func() {
+	s.stop = sync.OnceFunc(func() {
 		stdin.Close()
 		insist := time.AfterFunc(15*time.Second, func() { cmd.Process.Kill() })
 		<-drained
@@ -177,15 +197,21 @@ func (s *server) serve(t *testing.T, bkrpd string) {
 			t.Errorf("bkrpd serve, asked to stop: %v", err)
 		}
 		insist.Stop()
+	})
+	t.Cleanup(func() {
+		s.stop()
 		if t.Failed() {
-			t.Logf("bkrpd serve logged:\n%s", log)
+			t.Logf("bkrpd serve logged:\n%s", s.log)
 		}
 	})
 	a, ok := <-addr
 	if !ok {
-		t.Fatalf("bkrpd serve ended without %q:\n%s", listening, log)
+		t.Fatalf("bkrpd serve ended without %q:\n%s", listening, s.log)
 	}
 	s.addr = a
+	if strings.HasPrefix(a, "samba:") {
+		return
+	}
 	if s.host, s.port, err = net.SplitHostPort(a); err != nil {
 		t.Fatal(err)
 	}

@@ -49,14 +49,16 @@ type Domain struct {
 
 	passwords map[string]string
 	cmd       *exec.Cmd
-	stdin     io.Closer
+	stdin     io.WriteCloser
+	stdout    *bufio.Scanner
 	log       *bytes.Buffer
 }
 
 // StartDomain provisions a domain in a new directory under the system's
-// temporary one, and starts it. It takes 5 to 20 seconds. [Domain.Close]
-// ends it; so does the end of this process.
-func StartDomain(ctx context.Context) (*Domain, error) {
+// temporary one, and starts it. It takes 5 to 20 seconds. Each of global is a
+// line for [global] in its smb.conf. [Domain.Close] ends it; so does the end
+// of this process.
+func StartDomain(ctx context.Context, global ...string) (*Domain, error) {
 	addr, err := freeAddress()
 	if err != nil {
 		return nil, err
@@ -71,7 +73,7 @@ func StartDomain(ctx context.Context) (*Domain, error) {
 		passwords: map[string]string{Administrator: "Passw0rd.1", Alice: "Passw0rd.2", Bob: "Passw0rd.3"},
 		log:       new(bytes.Buffer),
 	}
-	if err := d.writeFiles(dir); err != nil {
+	if err := d.writeFiles(dir, global); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	if err := d.start(ctx, dir); err != nil {
@@ -103,7 +105,7 @@ func portsFree(addr string) bool {
 	return true
 }
 
-func (d *Domain) writeFiles(dir string) error {
+func (d *Domain) writeFiles(dir string, global []string) error {
 	client, err := NewClient(dir, domainNetBIOS, domainRealm)
 	if err != nil {
 		return err
@@ -112,6 +114,7 @@ func (d *Domain) writeFiles(dir string) error {
 	d.Client = client
 	files := map[string]string{
 		"samba-dc":    sambaDC,
+		"global":      globalLines(global),
 		"hosts":       fmt.Sprintf("127.0.0.1 localhost\n%s %s dc1\n", d.Addr, d.Host),
 		"resolv.conf": fmt.Sprintf("search %s\nnameserver %s\n", strings.ToLower(domainRealm), d.Addr),
 		"krb5.conf": fmt.Sprintf("[libdefaults]\n\tdefault_realm = %[1]s\n\tdns_lookup_realm = false\n"+
@@ -147,21 +150,47 @@ func (d *Domain) start(ctx context.Context, dir string) error {
 	if err := d.cmd.Start(); err != nil {
 		return fmt.Errorf("starting the domain: %w", err)
 	}
+	d.stdout = bufio.NewScanner(stdout)
+	fmt.Fprintf(stdin, "%s\n%s %s\n%s %s\n\n", d.passwords[Administrator],
+		Alice, d.passwords[Alice], Bob, d.passwords[Bob])
+	if err := d.ready(ctx); err != nil {
+		d.cmd.Process.Kill()
+		d.cmd.Wait()
+		return fmt.Errorf("%w: %s", err, tail(d.log.String(), 4096))
+	}
+	return nil
+}
+
+// ready waits until the script says so.
+func (d *Domain) ready(ctx context.Context) error {
 	// Whatever keeps the script from getting ready, its death ends the scan.
 	stop := context.AfterFunc(ctx, func() { d.cmd.Process.Kill() })
 	defer stop()
-	fmt.Fprintf(stdin, "%s\n%s %s\n%s %s\n\n", d.passwords[Administrator],
-		Alice, d.passwords[Alice], Bob, d.passwords[Bob])
-	lines := bufio.NewScanner(stdout)
-	for lines.Scan() {
-		if lines.Text() == "ready" {
+	for d.stdout.Scan() {
+		if d.stdout.Text() == "ready" {
 			return nil
 		}
 	}
-	d.cmd.Process.Kill()
-	d.cmd.Wait()
-	return fmt.Errorf("peers: the domain controller did not get ready (%v): %s", context.Cause(ctx), tail(d.log.String(), 4096))
+	return fmt.Errorf("peers: the domain controller did not get ready (%v)", context.Cause(ctx))
 }
+
+func globalLines(global []string) string { return strings.Join(global, "\n") + "\n" }
+
+// Restart stops Samba and starts it again, as an operator would, with other
+// lines for [global] than before.
+func (d *Domain) Restart(ctx context.Context, global ...string) error {
+	if err := os.WriteFile(filepath.Join(d.dir, "global"), []byte(globalLines(global)), 0o644); err != nil {
+		return fmt.Errorf("restarting the domain: %w", err)
+	}
+	if _, err := io.WriteString(d.stdin, "restart\n"); err != nil {
+		return fmt.Errorf("restarting the domain: %w", err)
+	}
+	return d.ready(ctx)
+}
+
+// NCALRPCDir is Samba's "ncalrpc dir": the sockets of its named pipes stand in
+// its folder np.
+func (d *Domain) NCALRPCDir() string { return filepath.Join(d.dir, "ncalrpc") }
 
 func tail(s string, n int) string {
 	return s[max(0, len(s)-n):]

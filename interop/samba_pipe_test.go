@@ -1,0 +1,200 @@
+package interop
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/interop/peers"
+	"github.com/seed05845750/bkrp/keystore"
+	"github.com/seed05845750/bkrp/keystore/boltstore"
+)
+
+// withoutBackupKey is the line of smb.conf that switches Samba's service off.
+const withoutBackupKey = "dcerpc endpoint servers = -backupkey"
+
+// behindSamba is a domain controller without a BackupKey service of its own,
+// and ours in its place, on the pipe that its smbd passes on. SMB logons and
+// \pipe\lsarpc are the domain controller's. The RPC bind is ours, by NTLM: our
+// accounts have the domain's names, passwords and SIDs.
+func behindSamba(t *testing.T) (dc *peers.Domain, s *server) {
+	t.Helper()
+	peers.Need(t, peers.DomainPrograms...)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	dc, err := peers.StartDomain(ctx, withoutBackupKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := dc.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	alice, err := dc.SID(t.Context(), peers.Alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	passwords := map[string]string{}
+	for _, user := range []string{peers.Administrator, peers.Alice, peers.Bob} {
+		passwords[user] = dc.Password(user)
+	}
+	s = startBkrpd(t, options{
+		settings:  map[string]string{"error_codes": `"windows"`},
+		passwords: passwords,
+		firstSID:  alice,
+		listen:    "samba:" + dc.NCALRPCDir(),
+	})
+	for _, user := range []string{peers.Administrator, peers.Alice, peers.Bob} {
+		if sid, err := dc.SID(t.Context(), user); err != nil || sid != s.sids[user] {
+			t.Fatalf("%s is %s in the domain (%v) and %s in our store", user, sid, err, s.sids[user])
+		}
+	}
+	return dc, s
+}
+
+// becomeDomain makes the store of bkrpd init anew, of the domain of first, which
+// is the SID of the account that will be added first.
+func (s *server) becomeDomain(t *testing.T, first string) {
+	t.Helper()
+	sid, err := dtyp.ParseSID(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	domain, rid, ok := sid.Cut()
+	if !ok {
+		t.Fatalf("%s is no account of a domain", first)
+	}
+	s.configure(t, options{settings: map[string]string{"domain.sid": fmt.Sprintf("%q", domain)}})
+	path := filepath.Join(s.dir, "bkrpd.db")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	kek, err := keystore.ReadKeyFile(filepath.Join(s.dir, "kek.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend, err := boltstore.Create(path, boltstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer backend.Close()
+	if err := keystore.Create(t.Context(), backend, kek, keystore.Domain{DNSName: "bkrp.test", NetBIOSName: "BKRP", SID: domain}); err != nil {
+		t.Fatal(err)
+	}
+	store, err := keystore.Open(t.Context(), backend, kek, keystore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	// An account's RID is the one after that of the account before it.
+	for next := uint32(0); next != rid; {
+		a, err := store.AddAccount(t.Context(), fmt.Sprintf("nobody%d", next), "Correct.Horse.0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, last, _ := a.SID.Cut()
+		if next = last + 1; next > rid {
+			t.Fatalf("%s cannot be had: RIDs begin at %d here", first, last)
+		}
+	}
+}
+
+func TestBehindSamba(t *testing.T) {
+	peers.Need(t, "smbtorture")
+	dc, s := behindSamba(t)
+	g := sambaTarget(t, dc)
+	g.sid = func(user string) string { return s.sids[user] }
+
+	t.Run("smbtorture", func(t *testing.T) {
+		// Only as alice: an administrator's cases compare our keys with what
+		// they read of Samba's by its own \pipe\lsarpc, which has no NDR64
+		// either.
+		for _, binding := range []string{"[seal]", "[spnego,seal]", "[seal,ntlm]", "[seal,bigendian]"} {
+			t.Run(binding, func(t *testing.T) {
+				torture(t, dc.Client, "ncacn_np:"+dc.Addr+binding, dc.Credentials(peers.Alice), noOracle().and(deniedSecrets()))
+			})
+		}
+		for _, binding := range []string{"[sign]", "[connect]"} {
+			t.Run(binding+" S-2.1", func(t *testing.T) {
+				torture(t, dc.Client, "ncacn_np:"+dc.Addr+binding, dc.Credentials(peers.Alice), nil)
+			})
+		}
+		for _, d := range []string{"SMB2_02", "SMB2_10", "SMB3_00"} {
+			t.Run(d, func(t *testing.T) {
+				torture(t, dc.Client, "ncacn_np:"+dc.Addr+"[seal]", dc.Credentials(peers.Alice), noOracle().and(deniedSecrets()), dialect(d)...)
+			})
+		}
+	})
+	t.Run("impacket", func(t *testing.T) {
+		needImpacket(t)
+		g.fourActions(t, ndr)
+		g.fourActions(t, ndr64)
+		t.Run("crossover S-3.1.4.1.4", func(t *testing.T) { g.crossover(t, ndr) })
+	})
+	t.Run("bkrp", func(t *testing.T) { g.client(t) })
+	const secret = "outlives a restart"
+	wrap := func() (string, string, int) {
+		return g.bkrp(t, g.login(peers.Alice), []byte(secret), "wrap", "--mode", "server")
+	}
+	ours, stderr, code := wrap()
+	if code != bkrpOK {
+		t.Fatalf("wrapping: exit code %d: %s", code, stderr)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	t.Run("Samba restarts", func(t *testing.T) {
+		if err := dc.Restart(ctx, withoutBackupKey); err != nil {
+			t.Fatal(err)
+		}
+		untilWrapped(t, wrap)
+		opened, stderr, code := g.bkrp(t, g.login(peers.Alice), []byte(ours), "unwrap")
+		if code != bkrpOK || opened != secret {
+			t.Errorf("unwrapping: exit code %d, %d octets: %s", code, len(opened), stderr)
+		}
+	})
+	t.Run("and back", func(t *testing.T) {
+		s.stop()
+		if log := s.log.String(); !strings.Contains(log, "took it back") || strings.Contains(log, "level=ERROR") {
+			t.Errorf("bkrpd logged:\n%s", log)
+		}
+		if _, err := os.Lstat(filepath.Join(dc.NCALRPCDir(), "np", "protected_storage")); !os.IsNotExist(err) {
+			t.Errorf("our socket is still there: %v", err)
+		}
+		if out, stderr, code := wrap(); code == bkrpOK || out != "" {
+			t.Errorf("somebody wraps: %s", stderr)
+		}
+		if err := dc.Restart(ctx); err != nil {
+			t.Fatal(err)
+		}
+		theirs := untilWrapped(t, wrap)
+		opened, stderr, code := g.bkrp(t, g.login(peers.Alice), []byte(theirs), "unwrap")
+		if code != bkrpOK || opened != secret {
+			t.Errorf("unwrapping: exit code %d, %d octets: %s", code, len(opened), stderr)
+		}
+		// Its keys are not ours.
+		if opened, stderr, code := g.bkrp(t, g.login(peers.Alice), []byte(ours), "unwrap"); code != bkrpRefused || opened != "" {
+			t.Errorf("Samba opens what we wrapped: exit code %d: %s", code, stderr)
+		}
+	})
+}
+
+// untilWrapped wraps again and again, until whoever has the pipe after a restart
+// of Samba answers.
+func untilWrapped(t *testing.T, wrap func() (string, string, int)) string {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		blob, stderr, code := wrap()
+		if code == bkrpOK {
+			return blob
+		}
+		if time.Now().After(end) {
+			t.Fatalf("wrapping: exit code %d: %s", code, stderr)
+		}
+	}
+}
