@@ -41,8 +41,14 @@ func smbServer(t *testing.T, cfg smb2.Config) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.Acceptor, cfg.NegotiateToken = acceptor, acceptor.Hint()
 	cfg.Pipes = map[string]smb2.PipeFunc{"echo": echoMessages}
+	return runSMB(t, cfg, acceptor)
+}
+
+// runSMB runs an SMB server and gives its port.
+func runSMB(t *testing.T, cfg smb2.Config, acceptor *spnego.Acceptor) string {
+	t.Helper()
+	cfg.Acceptor, cfg.NegotiateToken = acceptor, acceptor.Hint()
 	s, err := smb2.NewServer(cfg)
 	if err != nil {
 		t.Fatal(err)

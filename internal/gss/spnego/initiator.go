@@ -189,8 +189,9 @@ func (e *initiateExchange) step(ctx context.Context, t, out *negTokenResp) (err 
 }
 
 // conclude verifies and makes the checksums, and tells whether the context
-// stands (RFC 4178 5). The MIC of NTLM's last message comes with one over the
-// list whether it is needed or not ([MS-SPNG] 3.1.5.1).
+// stands (RFC 4178 5). The last message of NTLM, which has a MIC, and that of
+// Kerberos in three legs come with one over the list whether it is needed or
+// not ([MS-SPNG] 3.1.5.1): with AES keys Samba waits for it.
 func (e *initiateExchange) conclude(t, out *negTokenResp) ([]byte, gss.Context, error) {
 	if e.sc == nil {
 		if t.state == acceptCompleted || t.mechListMIC != nil {
@@ -210,8 +211,7 @@ func (e *initiateExchange) conclude(t, out *negTokenResp) ([]byte, gss.Context, 
 	if t.state == acceptCompleted {
 		return e.complete(out)
 	}
-	_, own := e.sc.(mechListSigner)
-	if !e.sentMIC && (e.needMIC || e.gotMIC || own && out.responseToken != nil) {
+	if !e.sentMIC && (e.needMIC || e.gotMIC || out.responseToken != nil) {
 		mic, err := signList(e.sc, e.list)
 		if err != nil {
 			return nil, nil, err

@@ -1,0 +1,77 @@
+package peers
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Member is an account of a [Domain] for a server of ours: host is its name,
+// which [Client.Exec] resolves to 127.0.0.1 from now on.
+type Member struct {
+	// Account is the account's name.
+	Account string
+	// Keytab is a file with its AES keys under its service principal names.
+	Keytab string
+}
+
+// Member makes an account for a server called host, such as
+// "srv1.bkrp.test", with the service principal names cifs/ and host/ of it,
+// and writes its keys into a keytab.
+func (d *Domain) Member(ctx context.Context, host string) (*Member, error) {
+	short, _, _ := strings.Cut(host, ".")
+	m := &Member{Account: "svc-" + short, Keytab: filepath.Join(d.dir, short+".keytab")}
+	if err := d.addHost(host, short); err != nil {
+		return nil, err
+	}
+	conf := filepath.Join(d.dir, "etc", "smb.conf")
+	admin := Administrator + "%" + d.passwords[Administrator]
+	commands := [][]string{
+		{"samba-tool", "user", "create", m.Account, "Service.Passw0rd.1", "-s", conf},
+		{"samba-tool", "spn", "add", "cifs/" + host, m.Account, "-s", conf},
+		{"samba-tool", "spn", "add", "host/" + host, m.Account, "-s", conf},
+		// Without this an account that is no computer's has an RC4 key only.
+		{"net", "ads", "enctypes", "set", m.Account, "24", "-s", d.Conf(), "-S", d.Host, "-U", admin},
+	}
+	for _, spn := range []string{"cifs/" + host, "host/" + host, m.Account} {
+		commands = append(commands, []string{"samba-tool", "domain", "exportkeytab", m.Keytab, "--principal=" + spn, "-s", conf})
+	}
+	for _, args := range commands {
+		out, err := d.Exec(ctx, args...)
+		if err != nil {
+			return nil, err
+		}
+		if out.Code != 0 {
+			return nil, fmt.Errorf("peers: %s: %s", strings.Join(args[:3], " "), out)
+		}
+	}
+	return m, nil
+}
+
+// addHost makes names resolve to 127.0.0.1 for commands of the domain.
+func (d *Domain) addHost(names ...string) error {
+	f, err := os.OpenFile(filepath.Join(d.dir, "hosts"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("adding a host: %w", err)
+	}
+	_, err = fmt.Fprintf(f, "127.0.0.1 %s\n", strings.Join(names, " "))
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// Krb5Conf is the path of the domain's krb5.conf.
+func (d *Domain) Krb5Conf() string { return filepath.Join(d.dir, "krb5.conf") }
+
+// Kinit gets a user's tickets and gives the path of their cache.
+func (d *Domain) Kinit(ctx context.Context, user string) (string, error) {
+	cache := filepath.Join(d.dir, "krb5cc_"+user)
+	out, err := d.exec(ctx, []byte(d.passwords[user]+"\n"), "kinit", "-c", "FILE:"+cache, user)
+	if err == nil && out.Code != 0 {
+		err = fmt.Errorf("peers: kinit %s: %s", user, out)
+	}
+	return cache, err
+}
