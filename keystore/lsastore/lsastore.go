@@ -101,8 +101,9 @@ type Backend struct {
 	poll    time.Duration
 	timeout time.Duration
 
-	turn chan struct{} // holds a token while somebody uses conn
-	conn *conn         // nil if there is none
+	turn  chan struct{} // holds a token while somebody uses conn and pause
+	conn  *conn         // nil if there is none
+	pause pause
 
 	closing sync.Once
 	closed  chan struct{}
@@ -276,7 +277,11 @@ func (b *Backend) why(ctx context.Context, err error) error {
 
 func (b *Backend) try(ctx context.Context, f func(context.Context, *conn) error) error {
 	if b.conn == nil {
+		if err := b.pause.over(time.Now()); err != nil {
+			return err
+		}
 		c, err := b.dial(ctx)
+		b.pause.note(time.Now(), err)
 		if err != nil {
 			return err
 		}

@@ -268,6 +268,49 @@ func TestConnectionLost(t *testing.T) {
 	})
 }
 
+// A password that is not right any more does not lock the account out.
+func TestRefusedLogonIsNotRepeated(t *testing.T) {
+	f := newFake(t)
+	tries := 0
+	b := newBackend(time.Hour, time.Minute, func(context.Context) (*conn, error) {
+		tries++
+		return nil, ErrLogon
+	})
+	t.Cleanup(func() { b.Close() })
+	for range 5 {
+		if _, _, err := b.Get(t.Context(), aKey); !errors.Is(err, ErrLogon) {
+			t.Fatal(err)
+		}
+	}
+	if tries != 1 {
+		t.Errorf("%d logons", tries)
+	}
+
+	var p pause
+	now := time.Unix(1000, 0)
+	for _, want := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute} {
+		p.note(now, ErrLogon)
+		if p.over(now.Add(want-1)) == nil || p.over(now.Add(want)) != nil {
+			t.Errorf("not a pause of %v", want)
+		}
+	}
+	for range 20 {
+		p.note(now, ErrLogon)
+	}
+	if p.over(now.Add(lastPause)) != nil {
+		t.Error("the pause is longer than the last one")
+	}
+	p.note(now, nil)
+	if p.over(now) != nil {
+		t.Error("there is a pause after a logon")
+	}
+	b.dial = f.dial
+	b.pause = p
+	if _, _, err := b.Get(t.Context(), aKey); !errors.Is(err, keystore.ErrNotFound) {
+		t.Errorf("after the pause: %v", err)
+	}
+}
+
 func TestTime(t *testing.T) {
 	hang := func(t *testing.T) (*Backend, func()) {
 		f := newFake(t)

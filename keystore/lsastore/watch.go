@@ -14,16 +14,23 @@ import (
 func (b *Backend) Watch(ctx context.Context, changed func(name string)) error {
 	pointers := []string{keystore.CurrentClientSecret, keystore.CurrentServerSecret}
 	seen := make(map[string]keystore.Revision, len(pointers))
+	tick := time.NewTicker(b.poll)
+	defer tick.Stop()
 	for _, name := range pointers {
 		rev, err := b.revisionOf(ctx, name)
 		if err != nil {
+			// Whoever watches tries again at once, and logs each time: not
+			// more often than there would be something to see.
+			select {
+			case <-ctx.Done():
+			case <-b.closed:
+			case <-tick.C:
+			}
 			return err
 		}
 		seen[name] = rev
 	}
 	changed(keystore.AnyName)
-	tick := time.NewTicker(b.poll)
-	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
