@@ -37,7 +37,7 @@ func (s *server) lookupNames(ctx context.Context, c *call) error {
 	sids := make([]translatedSid, len(names))
 	found := 0
 	for i, name := range names {
-		p, ok, err := s.byName(ctx, name)
+		p, ok, err := s.byName(ctx, c.Identity, name)
 		if err != nil {
 			s.Log.ErrorContext(ctx, "looking up a name", "error", err)
 			return c.writeTranslatedSids(nil, nil, 0, statusInternalError)

@@ -35,7 +35,7 @@ func (s *server) lookupSids(ctx context.Context, c *call) error {
 	names := make([]translatedName, len(sids))
 	found := 0
 	for i, sid := range sids {
-		p, ok, err := s.bySID(ctx, sid)
+		p, ok, err := s.bySID(ctx, c.Identity, sid)
 		if err != nil {
 			s.Log.ErrorContext(ctx, "looking up a SID", "error", err)
 			return c.writeTranslatedNames(nil, nil, 0, statusInternalError)

@@ -487,7 +487,7 @@ func TestByName(t *testing.T) {
 		`NT AUTHORITY\alice`:       "",
 		"alice@bkrp.test@bkrp.com": "",
 	} {
-		p, ok, err := s.byName(context.Background(), name)
+		p, ok, err := s.byName(context.Background(), gss.Identity{}, name)
 		got := ""
 		if ok {
 			got = strconv.Itoa(int(p.kind)) + " " + p.domain.name + " " + p.name + " " + p.sid.String()
@@ -496,14 +496,49 @@ func TestByName(t *testing.T) {
 			t.Errorf("%q: %q, %v, want %q", name, got, err, want)
 		}
 		if ok && p.name != "" {
-			back, ok, err := s.bySID(context.Background(), p.sid)
+			back, ok, err := s.bySID(context.Background(), gss.Identity{}, p.sid)
 			if err != nil || !ok || back != p {
 				t.Errorf("%q: %v comes back as %+v, %v", name, p.sid, back, err)
 			}
 		}
 	}
-	if _, _, err := s.byName(context.Background(), "broken"); err == nil {
+	if _, _, err := s.byName(context.Background(), gss.Identity{}, "broken"); err == nil {
 		t.Error("a store that is away is no account that is absent")
+	}
+}
+
+// Callers learn their own SID, and that of nobody else, also where the accounts
+// are kept elsewhere.
+func TestCallerByName(t *testing.T) {
+	cfg := testConfig()
+	cfg.AccountByName, cfg.AccountBySID = nil, nil
+	s := &server{Config: cfg}
+	sid, err := cfg.Domain.SID.Child(4711)
+	if err != nil {
+		t.Fatal(err)
+	}
+	carol := gss.Identity{Name: "Carol", SID: sid}
+	for _, tt := range []struct {
+		caller gss.Identity
+		name   string
+		want   bool
+	}{
+		{carol, cfg.Domain.NetBIOS + `\carol`, true},
+		{carol, "CAROL", true},
+		{carol, "carol@" + cfg.Domain.DNSName, true},
+		{carol, `OTHER\carol`, false},
+		{carol, "dave", false},
+		{gss.Identity{}, "carol", false},
+		{gss.Identity{Name: "Carol", SID: dtyp.MustParseSID("S-1-5-21-9-9-9-4711")}, "carol", false},
+	} {
+		p, ok, err := s.byName(t.Context(), tt.caller, tt.name)
+		if err != nil || ok != tt.want || ok && p.sid != sid {
+			t.Errorf("%v asks for %s: %v, %v, %v", tt.caller, tt.name, p, ok, err)
+		}
+		back, ok, err := s.bySID(t.Context(), tt.caller, sid)
+		if err != nil || ok != (tt.caller.SID == carol.SID) || ok && back.name != "Carol" {
+			t.Errorf("%v asks for %v: %v, %v, %v", tt.caller, sid, back, ok, err)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/internal/gss"
 )
 
 // sidType is SID_NAME_USE ([MS-LSAT] 2.2.13).
@@ -74,7 +75,7 @@ var wellKnown = []struct {
 // byName resolves a name with or without its domain: `DOMAIN\name`,
 // `name@domain`, `name`, or a domain's own. ok is false if there is no such
 // principal.
-func (s *server) byName(ctx context.Context, text string) (p principal, ok bool, err error) {
+func (s *server) byName(ctx context.Context, caller gss.Identity, text string) (p principal, ok bool, err error) {
 	domain, name, qualified := strings.Cut(text, `\`)
 	if !qualified {
 		if s.isDomain(text) {
@@ -86,7 +87,7 @@ func (s *server) byName(ctx context.Context, text string) (p principal, ok bool,
 		return s.domainItself(), qualified && s.isDomain(domain), nil
 	}
 	if !qualified || s.isDomain(domain) {
-		if p, ok, err := s.accountByName(ctx, name); ok || err != nil {
+		if p, ok, err := s.accountByName(ctx, caller, name); ok || err != nil {
 			return p, ok, err
 		}
 	}
@@ -98,6 +99,13 @@ func (s *server) byName(ctx context.Context, text string) (p principal, ok bool,
 	return principal{}, false, nil
 }
 
+// isOfDomain tells whether the caller is an account of the domain: the logon
+// proved the name and the SID, also where the accounts are kept elsewhere.
+func (s *server) isOfDomain(caller gss.Identity) bool {
+	domain, _, ok := caller.SID.Cut()
+	return ok && domain == s.Domain.SID && caller.Name != ""
+}
+
 // cutLast splits text around the last sep.
 func cutLast(text, sep string) (before, after string, found bool) {
 	if i := strings.LastIndex(text, sep); i >= 0 {
@@ -106,7 +114,10 @@ func cutLast(text, sep string) (before, after string, found bool) {
 	return text, "", false
 }
 
-func (s *server) accountByName(ctx context.Context, name string) (principal, bool, error) {
+func (s *server) accountByName(ctx context.Context, caller gss.Identity, name string) (principal, bool, error) {
+	if s.isOfDomain(caller) && strings.EqualFold(caller.Name, name) {
+		return s.user(Account{caller.Name, caller.SID}), true, nil
+	}
 	if s.AccountByName != nil {
 		a, err := s.AccountByName(ctx, name)
 		if err == nil {
@@ -126,12 +137,12 @@ func (s *server) accountByName(ctx context.Context, name string) (principal, boo
 }
 
 // bySID resolves a SID.
-func (s *server) bySID(ctx context.Context, sid dtyp.SID) (p principal, ok bool, err error) {
+func (s *server) bySID(ctx context.Context, caller gss.Identity, sid dtyp.SID) (p principal, ok bool, err error) {
 	if sid == s.Domain.SID {
 		return s.domainItself(), true, nil
 	}
 	if domain, rid, cut := sid.Cut(); cut && domain == s.Domain.SID {
-		return s.accountBySID(ctx, sid, rid)
+		return s.accountBySID(ctx, caller, sid, rid)
 	}
 	for _, w := range wellKnown {
 		if w.sid == sid {
@@ -141,7 +152,10 @@ func (s *server) bySID(ctx context.Context, sid dtyp.SID) (p principal, ok bool,
 	return principal{}, false, nil
 }
 
-func (s *server) accountBySID(ctx context.Context, sid dtyp.SID, rid uint32) (principal, bool, error) {
+func (s *server) accountBySID(ctx context.Context, caller gss.Identity, sid dtyp.SID, rid uint32) (principal, bool, error) {
+	if s.isOfDomain(caller) && caller.SID == sid {
+		return s.user(Account{caller.Name, caller.SID}), true, nil
+	}
 	if s.AccountBySID != nil {
 		a, err := s.AccountBySID(ctx, sid)
 		if err == nil {
