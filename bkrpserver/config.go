@@ -71,6 +71,31 @@ type Limits struct {
 	StallTimeout time.Duration
 }
 
+// NTLM says who judges NTLM logons.
+type NTLM uint8
+
+const (
+	// NTLMLocal judges them by the accounts of the store.
+	NTLMLocal NTLM = iota
+	// NTLMOff refuses them: callers need Kerberos.
+	NTLMOff
+)
+
+// Kerberos lets in users of a realm by the tickets of its KDC.
+type Kerberos struct {
+	// Keytab is the path of a keytab file with the keys of this server's
+	// service principals, cifs/HOST and host/HOST. It is read again when it
+	// changes.
+	Keytab string
+	// AllowRC4 lets in tickets of rc4-hmac.
+	AllowRC4 bool
+	// ClockSkew is how far a client's clock may be off; 0 is 5 minutes.
+	ClockSkew time.Duration
+	// PrincipalSIDs says who a principal, "alice@REALM", is where the KDC puts
+	// no PAC into its tickets. Who is in neither is refused.
+	PrincipalSIDs map[string]dtyp.SID
+}
+
 // Config is what a Server is made of. Service is required; the zero value of
 // everything else is the safe default.
 type Config struct {
@@ -96,6 +121,10 @@ type Config struct {
 	// or sealed RPC only. Otherwise a listener is kept from them by nothing but
 	// the single DES of [MS-LSAD] 5.1.2.
 	RequireSecretEncryption bool
+	// NTLM is where NTLM logons are judged: NTLMLocal by default.
+	NTLM NTLM
+	// Kerberos is on when its Keytab is set.
+	Kerberos Kerberos
 	// RequireMIC refuses NTLM clients that do not protect the negotiation by a
 	// MIC. Windows, Samba and Go clients do; impacket up to 0.10 does not.
 	RequireMIC bool
@@ -112,6 +141,12 @@ func (c *Config) check() error {
 	}
 	if slices.ContainsFunc(c.Administrators, dtyp.SID.IsZero) {
 		return errors.New("bkrpserver: Config.Administrators has a zero SID")
+	}
+	if c.NTLM > NTLMOff {
+		return fmt.Errorf("bkrpserver: Config.NTLM is %d, which is neither NTLMLocal nor NTLMOff", c.NTLM)
+	}
+	if c.NTLM == NTLMOff && c.Kerberos.Keytab == "" {
+		return errors.New("bkrpserver: nobody could log on: NTLM is off, and there is no keytab for Kerberos")
 	}
 	for _, p := range c.Pipes {
 		if p != PipeProtectedStorage && p != PipeNTSvcs {

@@ -9,22 +9,54 @@ import (
 	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/dcerpc"
 	"github.com/seed05845750/bkrp/internal/gss"
+	"github.com/seed05845750/bkrp/internal/gss/krb5"
 	"github.com/seed05845750/bkrp/internal/gss/ntlm"
 	"github.com/seed05845750/bkrp/internal/gss/spnego"
 	"github.com/seed05845750/bkrp/keystore"
 )
 
-// logon is how callers prove who they are, to SMB and to RPC.
+// logon is how callers prove who they are, to SMB and to RPC. A mechanism that
+// is not on is nil.
 type logon struct {
-	ntlm   gss.Acceptor
-	spnego *spnego.Acceptor
+	krb5, ntlm gss.Acceptor
+	spnego     *spnego.Acceptor
 }
 
-func newLogon(cfg *Config) (*logon, error) {
+func newLogon(cfg *Config) (l *logon, err error) {
+	l = new(logon)
+	var mechs []spnego.Mechanism // in the order in which they are offered
+	if k := cfg.Kerberos; k.Keytab != "" {
+		l.krb5, err = krb5.NewAcceptor(krb5.Config{
+			Keytab:        k.Keytab,
+			AllowRC4:      k.AllowRC4,
+			ClockSkew:     k.ClockSkew,
+			PrincipalSIDs: k.PrincipalSIDs,
+			Log:           cfg.logger(),
+		})
+		if err != nil {
+			return nil, err
+		}
+		mechs = append(mechs, spnego.Mechanism{
+			OIDs:     []asn1.ObjectIdentifier{spnego.MSKerberos(), spnego.Kerberos()},
+			Acceptor: l.krb5,
+		})
+	}
+	if cfg.NTLM == NTLMLocal {
+		l.ntlm = newNTLM(cfg)
+		mechs = append(mechs, spnego.Mechanism{
+			OIDs:     []asn1.ObjectIdentifier{spnego.NTLM()},
+			Acceptor: l.ntlm,
+		})
+	}
+	l.spnego, err = spnego.NewAcceptor(mechs...)
+	return l, err
+}
+
+func newNTLM(cfg *Config) gss.Acceptor {
 	store := cfg.Service.Store
 	domain := store.Domain()
 	computer := cfg.computerName()
-	l := &logon{ntlm: ntlm.NewAcceptor(ntlm.Config{
+	return ntlm.NewAcceptor(ntlm.Config{
 		Source:          ntlm.LocalSource(lookupAccount(store), domain.NetBIOSName, domain.DNSName),
 		NetBIOSDomain:   domain.NetBIOSName,
 		DNSDomain:       domain.DNSName,
@@ -32,21 +64,19 @@ func newLogon(cfg *Config) (*logon, error) {
 		DNSComputer:     computer + "." + domain.DNSName,
 		RequireMIC:      cfg.RequireMIC,
 		Log:             cfg.logger(),
-	})}
-	var err error
-	l.spnego, err = spnego.NewAcceptor(spnego.Mechanism{
-		OIDs:     []asn1.ObjectIdentifier{spnego.NTLM()},
-		Acceptor: l.ntlm,
 	})
-	return l, err
 }
 
 // rpc is the acceptors by the authentication type of a bind.
 func (l *logon) rpc() map[dcerpc.AuthType]gss.Acceptor {
-	return map[dcerpc.AuthType]gss.Acceptor{
-		dcerpc.AuthSPNEGO: l.spnego,
-		dcerpc.AuthNTLM:   l.ntlm,
+	acceptors := map[dcerpc.AuthType]gss.Acceptor{dcerpc.AuthSPNEGO: l.spnego}
+	if l.krb5 != nil {
+		acceptors[dcerpc.AuthKerberos] = l.krb5
 	}
+	if l.ntlm != nil {
+		acceptors[dcerpc.AuthNTLM] = l.ntlm
+	}
+	return acceptors
 }
 
 // smb is the acceptor of SMB session setup, where NTLM may also come without
@@ -75,11 +105,15 @@ func lookupAccount(store *keystore.Store) ntlm.Lookup {
 	}
 }
 
-// vouchFor tells of a SID that logged on by an account of the store whether
+// vouchFor tells of a caller who logged on by an account of the store whether
 // that account may still do so: a connection can outlive it. The store answers
-// from memory. A changed password does not end what was logged on before.
-func vouchFor(store *keystore.Store) func(context.Context, dtyp.SID) error {
-	return func(ctx context.Context, sid dtyp.SID) error {
+// from memory. A changed password does not end what was logged on before, and
+// who came by Kerberos stays until the ticket ends.
+func vouchFor(store *keystore.Store) func(ctx context.Context, mechanism string, sid dtyp.SID) error {
+	return func(ctx context.Context, mechanism string, sid dtyp.SID) error {
+		if mechanism != "ntlm" {
+			return nil
+		}
 		a, err := store.AccountBySID(ctx, sid)
 		if errors.Is(err, keystore.ErrNoAccount) || err == nil && a.Disabled {
 			return errRevoked
@@ -90,10 +124,10 @@ func vouchFor(store *keystore.Store) func(context.Context, dtyp.SID) error {
 
 // vouched has every call of an interface refused whose caller is no longer
 // vouched for.
-func vouched(i dcerpc.Interface, vouch func(context.Context, dtyp.SID) error) dcerpc.Interface {
+func vouched(i dcerpc.Interface, vouch func(ctx context.Context, mechanism string, sid dtyp.SID) error) dcerpc.Interface {
 	handle := i.Handle
 	i.Handle = func(ctx context.Context, c *dcerpc.Call) ([]byte, error) {
-		if err := vouch(ctx, c.Identity.SID); errors.Is(err, errRevoked) {
+		if err := vouch(ctx, c.Identity.Mechanism, c.Identity.SID); errors.Is(err, errRevoked) {
 			return nil, dcerpc.FaultAccessDenied
 		} else if err != nil {
 			return nil, err

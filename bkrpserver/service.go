@@ -85,7 +85,7 @@ type Service struct {
 
 	// vouch, if set, tells at each call whether the caller is still who they
 	// were when they logged on.
-	vouch func(context.Context, dtyp.SID) error
+	vouch func(ctx context.Context, mechanism string, sid dtyp.SID) error
 }
 
 // Errors that only the service knows; statusOf has the code of each.
@@ -142,7 +142,7 @@ func (s *Service) run(ctx context.Context, ev *Event, in []byte) ([]byte, error)
 		return nil, errCaller
 	}
 	if s.vouch != nil {
-		if err := s.vouch(ctx, ev.Caller.SID); err != nil {
+		if err := s.vouch(ctx, ev.Caller.Mechanism, ev.Caller.SID); err != nil {
 			return nil, err
 		}
 	}

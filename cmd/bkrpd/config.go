@@ -59,14 +59,18 @@ type sealConfig struct {
 
 // authConfig is [auth]: who may log on, and how.
 type authConfig struct {
-	NTLM    string `toml:"ntlm" oneof:"local" doc:"Who checks NTLM logons: the local accounts of bkrpd user."`
-	NTLMMIC string `toml:"ntlm_mic" oneof:"checked|required" doc:"Whether an NTLM client's MIC is checked when it sends one, or one is required; impacket up to 0.10 sends none."`
-	Keytab  string `toml:"keytab" doc:"Kerberos keytab; to be left empty, this build has no Kerberos."`
+	NTLM          string         `toml:"ntlm" oneof:"local|off" doc:"Who checks NTLM logons: the local accounts of bkrpd user, or nobody, which leaves Kerberos."`
+	NTLMMIC       string         `toml:"ntlm_mic" oneof:"checked|required" doc:"Whether an NTLM client's MIC is checked when it sends one, or one is required; impacket up to 0.10 sends none."`
+	Keytab        string         `toml:"keytab" doc:"Kerberos keytab with the keys of cifs/HOST and host/HOST; Kerberos is on when set."`
+	KerberosRC4   string         `toml:"kerberos_rc4" oneof:"refused|allowed" doc:"Whether tickets of rc4-hmac are let in, whose keys are the NT hashes of passwords."`
+	ClockSkew     duration       `toml:"clock_skew" doc:"How far a Kerberos client's clock may be off."`
+	PrincipalSIDs []principalSID `toml:"principal_sids" doc:"Who is who where the KDC puts no PAC into tickets, as NAME@REALM=SID; others without a PAC are refused."`
 }
 
 // lsaConfig is [lsa]: the LSA calls beside BackuprKey.
 type lsaConfig struct {
-	Administrators []dtyp.SID `toml:"administrators" doc:"SIDs that may read the domain's keys as LSA secrets; normally none."`
+	Administrators   []dtyp.SID `toml:"administrators" doc:"SIDs that may read the domain's keys as LSA secrets; normally none."`
+	SecretEncryption string     `toml:"secret_encryption" oneof:"offer|require" doc:"Whether they may do so over any connection, or over encrypted SMB or sealed RPC only."`
 }
 
 // smbConfig is [smb]: the transport and its limits.
@@ -102,8 +106,8 @@ func defaultConfig() config {
 		Log:              logConfig{Level: "info", Format: "text"},
 		Store:            defaultStoreConfig(),
 		Seal:             sealConfig{KEK: kekURI{Scheme: kekFile, Path: "kek.bin"}},
-		Auth:             authConfig{NTLM: "local", NTLMMIC: "checked"},
-		LSA:              lsaConfig{Administrators: []dtyp.SID{}},
+		Auth:             authConfig{NTLM: "local", NTLMMIC: "checked", KerberosRC4: "refused", ClockSkew: duration(5 * time.Minute), PrincipalSIDs: []principalSID{}},
+		LSA:              lsaConfig{Administrators: []dtyp.SID{}, SecretEncryption: "offer"},
 		SMB: smbConfig{
 			Encryption:               "offer",
 			MinDialect:               "2.0.2",
@@ -150,7 +154,8 @@ func (c *config) check() []fault {
 	need(!c.Domain.SID.IsZero(), "domain.sid", "must be the SID that bkrpd init gave the domain")
 	c.Store.check(need)
 	need(c.Seal.KEK.Path != "", "seal.kek", "must be file:PATH or passphrase-file:PATH")
-	need(c.Auth.Keytab == "", "auth.keytab", "Kerberos is not supported by this build; leave it empty")
+	need(c.Auth.NTLM != "off" || c.Auth.Keytab != "", "auth.ntlm", `must not be "off" without a keytab: nobody could log on`)
+	need(c.Auth.ClockSkew > 0 && c.Auth.ClockSkew <= duration(time.Hour), "auth.clock_skew", "must be more than 0s and at most 1h")
 	c.SMB.check(need)
 	return faults
 }

@@ -61,14 +61,15 @@ func TestSampleKeepsEveryValue(t *testing.T) {
 		Store: storeConfig{Backend: "lsa", Bolt: boltConfig{Path: "/var/lib/größe.db"}, LSA: lsaStoreConfig{
 			Server: "dc1.a.b-c.d:445", User: `A-B\Administrator`, PasswordFile: "/etc/dc", Poll: duration(time.Minute), Timeout: duration(time.Second)}},
 		Seal: sealConfig{KEK: kekURI{kekPassphraseFile, "/etc/p:w"}},
-		Auth: authConfig{NTLM: "local", NTLMMIC: "required"},
-		LSA:  lsaConfig{Administrators: []dtyp.SID{dtyp.MustParseSID("S-1-5-32-544"), dtyp.MustParseSID("S-1-5-21-4-5-6-500")}},
+		Auth: authConfig{NTLM: "off", NTLMMIC: "required", Keytab: "/etc/krb5.keytab", KerberosRC4: "allowed", ClockSkew: duration(time.Minute),
+			PrincipalSIDs: []principalSID{{"alice@A.B", dtyp.MustParseSID("S-1-5-21-4-5-6-1100")}}},
+		LSA: lsaConfig{Administrators: []dtyp.SID{dtyp.MustParseSID("S-1-5-32-544"), dtyp.MustParseSID("S-1-5-21-4-5-6-500")}, SecretEncryption: "require"},
 		SMB: smbConfig{Encryption: "require", MinDialect: "3.0", MaxDialect: "3.0.2", MaxConnections: 1,
 			MaxConnectionsPerAddress: 2, AuthenticationTimeout: duration(time.Minute), MaxUnauthenticatedBytes: 1 << 20,
 			MaxSessions: 3, MaxOpens: 4, MaxOpensPerUser: 6, MaxOutstanding: 5, IdleTimeout: duration(time.Hour), WriteTimeout: duration(1500 * time.Millisecond)},
 	}
 	for _, o := range want.options() {
-		if o.value.IsZero() && o.key != "auth.keytab" {
+		if o.value.IsZero() {
 			t.Fatalf("this test leaves %s at zero", o.key)
 		}
 	}
@@ -141,7 +142,8 @@ func TestRefusals(t *testing.T) {
 		{"later backend", domain + "[store]\nbackend = \"etcd\"", `f:6: store.backend: "etcd" is not supported by this build, only "bolt"`},
 		{"later key service", domain + "[seal]\nkek = \"kms:pkcs11:x\"", `f:6: seal.kek: a key-encryption key by "kms" is not supported by this build`},
 		{"later logon", domain + "[auth]\nntlm = \"netlogon\"", `f:6: auth.ntlm: "netlogon" is not supported by this build, only "local"`},
-		{"later keytab", domain + "[auth]\nkeytab = \"k\"", "f:6: auth.keytab: Kerberos is not supported by this build"},
+		{"nobody", domain + "[auth]\nntlm = \"off\"", "f:6: auth.ntlm: must not be \"off\" without a keytab"},
+		{"half a principal", domain + "[auth]\nprincipal_sids = [\"alice=S-1-5-21-1-2-3-4\"]", "f:6: auth.principal_sids: \"alice=S-1-5-21-1-2-3-4\" is not NAME@REALM=SID"},
 		{"no limit", domain + "[smb]\nmax_connections = 0", "f:6: smb.max_connections: must be between 1 and "},
 		{"no number", domain + "[smb]\nmax_connections = \"9\"", "f:6: smb.max_connections: must be a whole number"},
 		{"dialects crossed", domain + "[smb]\nmin_dialect = \"3.1.1\"\nmax_dialect = \"3.0\"", "f:6: smb.min_dialect: must not be newer"},

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/seed05845750/bkrp/dtyp"
 )
 
 // size is a number of octets; as text with a binary unit, such as 4MiB.
@@ -116,4 +118,30 @@ func (k *kekURI) UnmarshalText(text []byte) error {
 	}
 	*k = kekURI{scheme, path}
 	return nil
+}
+
+// principalSID says who a Kerberos principal is.
+type principalSID struct {
+	// Principal is NAME@REALM.
+	Principal string
+	// SID is the user's.
+	SID dtyp.SID
+}
+
+// MarshalText gives NAME@REALM=SID.
+func (p principalSID) MarshalText() ([]byte, error) {
+	return []byte(p.Principal + "=" + p.SID.String()), nil
+}
+
+// UnmarshalText reads what MarshalText gives.
+func (p *principalSID) UnmarshalText(text []byte) error {
+	principal, sid, ok := strings.Cut(string(text), "=")
+	name, realm, qualified := strings.Cut(principal, "@")
+	if !ok || !qualified || name == "" || realm == "" {
+		return fmt.Errorf("%q is not NAME@REALM=SID", text)
+	}
+	p.Principal = principal
+	var err error
+	p.SID, err = dtyp.ParseSID(sid)
+	return err
 }

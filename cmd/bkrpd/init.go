@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/cli"
 	"github.com/seed05845750/bkrp/keystore"
 	"github.com/seed05845750/bkrp/keystore/boltstore"
@@ -24,6 +25,8 @@ type initOptions struct {
 	Dir     string
 	Domain  string
 	NetBIOS string
+	// SID is the domain's; "" draws one.
+	SID string
 	// KEK is where the key-encryption key comes from; zero makes a key file.
 	KEK string
 }
@@ -43,7 +46,10 @@ func newInitCommand(std stdio) *cobra.Command {
 Keep a copy of kek.bin somewhere else: without it nothing in the store, and so
 nothing that was ever wrapped, can be opened. With --kek passphrase-file:FILE the
 first line of that file is the passphrase that seals the store, and no kek.bin is
-made. An existing domain is left alone.`,
+made. An existing domain is left alone.
+
+The domain gets a SID of its own, unless it is to serve one that exists, whose
+SID is given by --sid.`,
 		Example: `  bkrpd init --dir /var/lib/bkrpd --domain example.com --netbios EXAMPLE`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -59,6 +65,7 @@ made. An existing domain is left alone.`,
 	cmd.Flags().StringVar(&o.Dir, "dir", "", "the directory to make")
 	cmd.Flags().StringVar(&o.Domain, "domain", "", "DNS name of the domain")
 	cmd.Flags().StringVar(&o.NetBIOS, "netbios", "", "NetBIOS name of the domain (default: the first label of its DNS name, in upper case)")
+	cmd.Flags().StringVar(&o.SID, "sid", "", "SID of an existing domain that is to be served (default: a random one)")
 	cmd.Flags().StringVar(&o.KEK, "kek", "", "what seals the store, file:PATH (made if it is not there) or passphrase-file:PATH (default: file:kek.bin)")
 	cmd.MarkFlagRequired("dir")
 	cmd.MarkFlagRequired("domain")
@@ -99,7 +106,10 @@ func initConfig(o initOptions) (*config, error) {
 		label, _, _ := strings.Cut(o.Domain, ".")
 		cfg.Domain.NetBIOS = strings.ToUpper(label)
 	}
-	cfg.Domain.SID = keystore.RandomDomainSID()
+	var err error
+	if cfg.Domain.SID, err = domainSID(o.SID); err != nil {
+		return nil, cli.Usagef("--sid: %w", err)
+	}
 	if o.KEK != "" {
 		if err := cfg.Seal.KEK.UnmarshalText([]byte(o.KEK)); err != nil {
 			return nil, cli.Usagef("--kek: %w", err)
@@ -116,6 +126,22 @@ func initConfig(o initOptions) (*config, error) {
 		return nil, cli.Usagef("%s: %w", f.key, f.err)
 	}
 	return &cfg, nil
+}
+
+// domainSID reads the SID of a domain ([MS-DTYP] 2.4.2.4), S-1-5-21 and three
+// numbers; it draws one for "".
+func domainSID(text string) (dtyp.SID, error) {
+	if text == "" {
+		return keystore.RandomDomainSID(), nil
+	}
+	sid, err := dtyp.ParseSID(text)
+	if err != nil {
+		return dtyp.SID{}, err
+	}
+	if parent, _, ok := sid.Cut(); !ok || !strings.HasPrefix(parent.String(), "S-1-5-21-") || strings.Count(sid.String(), "-") != 6 {
+		return dtyp.SID{}, errors.New("must be S-1-5-21 and three numbers; an account's has one more, which is not the domain's")
+	}
+	return sid, nil
 }
 
 // createStore makes the sealed store and, unless there is one, its key file.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/bkrpserver"
+	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/keystore"
 )
 
@@ -190,7 +191,11 @@ func serverConfig(cfg *config, store *keystore.Store, log *slog.Logger) bkrpserv
 		MaxDialect:     dialects[cfg.SMB.MaxDialect],
 		Administrators: cfg.LSA.Administrators,
 		RequireMIC:     cfg.Auth.NTLMMIC == "required",
-		Logger:         log,
+		Kerberos:       kerberosConfig(&cfg.Auth),
+
+		RequireSecretEncryption: cfg.LSA.SecretEncryption == "require",
+
+		Logger: log,
 		Limits: bkrpserver.Limits{
 			Connections:           cfg.SMB.MaxConnections,
 			ConnectionsPerAddress: cfg.SMB.MaxConnectionsPerAddress,
@@ -204,10 +209,26 @@ func serverConfig(cfg *config, store *keystore.Store, log *slog.Logger) bkrpserv
 			StallTimeout:          time.Duration(cfg.SMB.WriteTimeout),
 		},
 	}
+	if cfg.Auth.NTLM == "off" {
+		c.NTLM = bkrpserver.NTLMOff
+	}
 	if cfg.SMB.Encryption == "require" {
 		c.Encryption = bkrpserver.EncryptionRequire
 	}
 	return c
+}
+
+func kerberosConfig(a *authConfig) bkrpserver.Kerberos {
+	sids := make(map[string]dtyp.SID, len(a.PrincipalSIDs))
+	for _, p := range a.PrincipalSIDs {
+		sids[p.Principal] = p.SID
+	}
+	return bkrpserver.Kerberos{
+		Keytab:        a.Keytab,
+		AllowRC4:      a.KerberosRC4 == "allowed",
+		ClockSkew:     time.Duration(a.ClockSkew),
+		PrincipalSIDs: sids,
+	}
 }
 
 // subprotocols are how much of one is served by the names of the configuration.
