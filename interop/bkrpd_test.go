@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/interop/peers"
 )
 
@@ -25,9 +26,9 @@ type options struct {
 	settings map[string]string
 	// administrators are users that may read LSA secrets.
 	administrators []string
-	// firstSID is to be that of alice; "" for any, in a domain with a random
+	// firstSID is to be that of alice; zero for any, in a domain with a random
 	// SID.
-	firstSID string
+	firstSID dtyp.SID
 	// passwords are the users', Administrator, alice and bob; nil for others
 	// than those of the Samba domain.
 	passwords map[string]string
@@ -77,9 +78,13 @@ func startBkrpd(t *testing.T, o options) *server {
 		t.Fatal(err)
 	}
 	bkrpd := build(t, "bkrpd")
-	command(t, "", bkrpd, "init", "--dir", s.dir, "--domain", "bkrp.test", "--netbios", "BKRP")
-	if o.firstSID != "" {
-		s.becomeDomain(t, o.firstSID)
+	initialize := []string{bkrpd, "init", "--dir", s.dir, "--domain", "bkrp.test", "--netbios", "BKRP"}
+	if domain, _, ok := o.firstSID.Cut(); ok {
+		initialize = append(initialize, "--sid", domain.String())
+	}
+	command(t, "", initialize...)
+	if !o.firstSID.IsZero() {
+		s.addNobodies(t, o.firstSID)
 	}
 	for _, user := range []string{peers.Administrator, peers.Alice, peers.Bob} {
 		command(t, s.passwords[user]+"\n", bkrpd, "user", "add", user, "--config", s.config())

@@ -11,8 +11,6 @@ import (
 
 	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/interop/peers"
-	"github.com/seed05845750/bkrp/keystore"
-	"github.com/seed05845750/bkrp/keystore/boltstore"
 )
 
 // withoutBackupKey is the line of smb.conf that switches Samba's service off.
@@ -36,7 +34,11 @@ func behindSamba(t *testing.T) (dc *peers.Domain, s *server) {
 			t.Error(err)
 		}
 	})
-	alice, err := dc.SID(t.Context(), peers.Alice)
+	text, err := dc.SID(t.Context(), peers.Alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alice, err := dtyp.ParseSID(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,49 +60,22 @@ func behindSamba(t *testing.T) (dc *peers.Domain, s *server) {
 	return dc, s
 }
 
-// becomeDomain makes the store of bkrpd init anew, of the domain of first, which
-// is the SID of the account that will be added first.
-func (s *server) becomeDomain(t *testing.T, first string) {
+// addNobodies adds accounts until the next one has the SID next.
+func (s *server) addNobodies(t *testing.T, next dtyp.SID) {
 	t.Helper()
-	sid, err := dtyp.ParseSID(first)
-	if err != nil {
-		t.Fatal(err)
-	}
-	domain, rid, ok := sid.Cut()
-	if !ok {
-		t.Fatalf("%s is no account of a domain", first)
-	}
-	s.configure(t, options{settings: map[string]string{"domain.sid": fmt.Sprintf("%q", domain)}})
-	path := filepath.Join(s.dir, "bkrpd.db")
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-	kek, err := keystore.ReadKeyFile(filepath.Join(s.dir, "kek.bin"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	backend, err := boltstore.Create(path, boltstore.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer backend.Close()
-	if err := keystore.Create(t.Context(), backend, kek, keystore.Domain{DNSName: "bkrp.test", NetBIOSName: "BKRP", SID: domain}); err != nil {
-		t.Fatal(err)
-	}
-	store, err := keystore.Open(t.Context(), backend, kek, keystore.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	// An account's RID is the one after that of the account before it.
-	for next := uint32(0); next != rid; {
-		a, err := store.AddAccount(t.Context(), fmt.Sprintf("nobody%d", next), "Correct.Horse.0")
+	_, want, _ := next.Cut()
+	for n := 1; ; n++ {
+		name := fmt.Sprintf("nobody%d", n)
+		out := command(t, "Correct.Horse.0\n", build(t, "bkrpd"), "user", "add", name, "--config", s.config())
+		sid, err := dtyp.ParseSID(strings.TrimSpace(strings.TrimPrefix(out, name)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, last, _ := a.SID.Cut()
-		if next = last + 1; next > rid {
-			t.Fatalf("%s cannot be had: RIDs begin at %d here", first, last)
+		switch _, rid, _ := sid.Cut(); {
+		case rid+1 == want:
+			return
+		case rid >= want:
+			t.Fatalf("%v cannot be had any more: the account added is %v", next, sid)
 		}
 	}
 }
