@@ -9,7 +9,6 @@ import (
 	"github.com/cloudsoda/go-smb2"
 
 	"github.com/seed05845750/bkrp/internal/gss"
-	"github.com/seed05845750/bkrp/internal/gss/spnego"
 )
 
 // The codes of [MS-ERREF] 2.3 by which a server refuses a logon.
@@ -42,12 +41,13 @@ func logonError(err error) error {
 // the mechanism's tokens in SPNEGO itself.
 type logon struct {
 	ctx      context.Context
+	oid      asn1.ObjectIdentifier
 	exchange gss.Exchange
 	context  gss.Context
 	err      error
 }
 
-func (l *logon) OID() asn1.ObjectIdentifier { return spnego.NTLM() }
+func (l *logon) OID() asn1.ObjectIdentifier { return l.oid }
 
 func (l *logon) InitSecContext() ([]byte, error) { return l.step(nil) }
 

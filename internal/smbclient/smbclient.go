@@ -6,6 +6,7 @@ package smbclient
 import (
 	"bufio"
 	"context"
+	"encoding/asn1"
 	"errors"
 	"fmt"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"github.com/cloudsoda/go-smb2"
 
 	"github.com/seed05845750/bkrp/internal/gss"
+	"github.com/seed05845750/bkrp/internal/gss/spnego"
 	smbserver "github.com/seed05845750/bkrp/internal/smb2"
 )
 
@@ -26,8 +28,10 @@ type Config struct {
 	Host string
 	// Address is its host:port.
 	Address string
-	// Initiator proves who logs on.
+	// Initiator proves who logs on, by the mechanism that SPNEGO calls
+	// Mechanism; NTLM if that is nil.
 	Initiator gss.Initiator
+	Mechanism asn1.ObjectIdentifier
 	// Encrypt has every message after the logon encrypted, whether or not the
 	// server asks for it, and gives up a server that answers in the clear. The
 	// dialect is then 3.0.2 and no other.
@@ -59,7 +63,11 @@ func Dial(ctx context.Context, cfg Config) (*Session, error) {
 	s := &Session{conn: conn}
 	stop := s.Watch(ctx)
 	defer stop()
-	l := &logon{ctx: ctx, exchange: cfg.Initiator.Initiate(gss.InitiateOptions{
+	oid := cfg.Mechanism
+	if oid == nil {
+		oid = spnego.NTLM()
+	}
+	l := &logon{ctx: ctx, oid: oid, exchange: cfg.Initiator.Initiate(gss.InitiateOptions{
 		Target: "cifs/" + cfg.Host,
 		Flags:  gss.Mutual | gss.Integrity | gss.Sequence | gss.Confidentiality,
 	})}
@@ -73,7 +81,11 @@ func Dial(ctx context.Context, cfg Config) (*Session, error) {
 	s.share, err = s.session.WithContext(ctx).Mount("IPC$")
 	if err != nil {
 		s.Close()
-		return nil, fmt.Errorf("connecting to IPC$ of %s: %w", cfg.Address, err)
+		hint := ""
+		if cfg.Encrypt && !errors.As(err, new(*smb2.ResponseError)) {
+			hint = " (a server that has SMB encryption switched off ends the connection here)"
+		}
+		return nil, fmt.Errorf("connecting to IPC$ of %s%s: %w", cfg.Address, hint, err)
 	}
 	return s, nil
 }

@@ -34,7 +34,6 @@ import (
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/seed05845750/bkrp/dtyp"
@@ -105,8 +104,8 @@ type Backend struct {
 	conn  *conn         // nil if there is none
 	pause pause
 
-	closing sync.Once
-	closed  chan struct{}
+	life context.Context // ends with Close
+	end  context.CancelFunc
 }
 
 var _ keystore.Backend = (*Backend)(nil)
@@ -151,8 +150,9 @@ func newBackend(poll, timeout time.Duration, dial func(context.Context) (*conn, 
 	if timeout <= 0 {
 		timeout = DefaultTimeout
 	}
-	return &Backend{dial: dial, poll: poll, timeout: timeout,
-		turn: make(chan struct{}, 1), closed: make(chan struct{})}
+	b := &Backend{dial: dial, poll: poll, timeout: timeout, turn: make(chan struct{}, 1)}
+	b.life, b.end = context.WithCancel(context.Background())
+	return b
 }
 
 // split gives the host as it was given, and host:port.
@@ -163,6 +163,9 @@ func split(server string) (host, address string) {
 	}
 	return host, net.JoinHostPort(host, port)
 }
+
+// maxResponse is more than any answer has to say, in octets.
+const maxResponse = 4 * maxValue
 
 // dial connects and opens the policy. The bind has no RPC authentication:
 // Samba has a session key for the values of secrets only without it.
@@ -182,7 +185,7 @@ func dial(ctx context.Context, cfg smbclient.Config) (*conn, error) {
 		session.Close()
 		return nil, err
 	}
-	rpc := dcerpc.NewClient(pipe, dcerpc.ClientConfig{Interface: lsaclient.Interface()})
+	rpc := dcerpc.NewClient(pipe, dcerpc.ClientConfig{Interface: lsaclient.Interface(), MaxResponse: maxResponse})
 	c, err := bind(ctx, rpc, session.SessionKey())
 	if err != nil {
 		session.Close()
@@ -222,18 +225,16 @@ func (b *Backend) Self(ctx context.Context) (sid dtyp.SID, err error) {
 func (b *Backend) use(ctx context.Context, f func(context.Context, *conn) error) error {
 	ctx, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
-	stop := b.endWithClose(cancel)
+	stop := context.AfterFunc(b.life, cancel)
 	defer stop()
 	select {
-	case <-b.closed:
-		return keystore.ErrClosed
 	case <-ctx.Done():
 		return b.why(ctx, ctx.Err())
 	case b.turn <- struct{}{}:
 	}
 	defer func() { <-b.turn }()
-	if err := ctx.Err(); err != nil {
-		return b.why(ctx, err)
+	if b.life.Err() != nil {
+		return keystore.ErrClosed
 	}
 	reused := b.conn != nil
 	err := b.try(ctx, f)
@@ -247,27 +248,11 @@ func (b *Backend) use(ctx context.Context, f func(context.Context, *conn) error)
 // errNotRepeatable marks an error after which the operation may have been done.
 var errNotRepeatable = errors.New("the secret may or may not have been written")
 
-// endWithClose cancels when the backend is closed.
-func (b *Backend) endWithClose(cancel context.CancelFunc) (stop func()) {
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		select {
-		case <-b.closed:
-			cancel()
-		case <-done:
-		}
-	}()
-	return func() { close(done); <-ended }
-}
-
 // why is ErrClosed or the context's error, where that is what ended an
 // operation.
 func (b *Backend) why(ctx context.Context, err error) error {
-	select {
-	case <-b.closed:
+	if err != nil && b.life.Err() != nil {
 		return keystore.ErrClosed
-	default:
 	}
 	if err != nil && ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
 		return fmt.Errorf("%w: %w", ctx.Err(), err)
@@ -312,14 +297,12 @@ func answered(err error) bool {
 
 // Close implements keystore.Backend.
 func (b *Backend) Close() error {
-	b.closing.Do(func() {
-		close(b.closed)
-		b.turn <- struct{}{} // operations end by themselves now
-		if b.conn != nil {
-			b.conn.close()
-			b.conn = nil
-		}
-		<-b.turn
-	})
+	b.end()
+	b.turn <- struct{}{} // operations end by themselves now
+	defer func() { <-b.turn }()
+	if b.conn != nil {
+		b.conn.close()
+		b.conn = nil
+	}
 	return nil
 }

@@ -23,7 +23,7 @@ func (b *Backend) Watch(ctx context.Context, changed func(name string)) error {
 			// more often than there would be something to see.
 			select {
 			case <-ctx.Done():
-			case <-b.closed:
+			case <-b.life.Done():
 			case <-tick.C:
 			}
 			return err
@@ -35,7 +35,7 @@ func (b *Backend) Watch(ctx context.Context, changed func(name string)) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-b.closed:
+		case <-b.life.Done():
 			return keystore.ErrClosed
 		case <-tick.C:
 		}
