@@ -2,7 +2,6 @@ package bkrpclient
 
 import (
 	"context"
-	"encoding/asn1"
 	"errors"
 	"fmt"
 	"sync"
@@ -12,7 +11,6 @@ import (
 	"github.com/seed05845750/bkrp/internal/backuprkey"
 	"github.com/seed05845750/bkrp/internal/dcerpc"
 	"github.com/seed05845750/bkrp/internal/gss"
-	"github.com/seed05845750/bkrp/internal/gss/ntlm"
 	"github.com/seed05845750/bkrp/internal/gss/spnego"
 	"github.com/seed05845750/bkrp/internal/smbclient"
 )
@@ -24,7 +22,6 @@ import (
 type Client struct {
 	cfg  Config
 	host string
-	mech gss.Initiator
 	rpc  gss.Initiator
 
 	mu   sync.Mutex         // guards what follows, and orders calls
@@ -44,15 +41,14 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	c := &Client{cfg: cfg}
 	host, address := cfg.address()
 	c.host = host
-	c.mech = ntlm.NewInitiator(ntlm.Credential{
-		Domain: cfg.Credential.Domain,
-		User:   cfg.Credential.User,
-		Hash:   ntlm.HashPassword(string(cfg.Credential.Password)),
+	mech, err := mechanism(ctx, &cfg, host)
+	if err != nil {
+		return nil, inTime(ctx, err)
+	}
+	c.rpc = spnego.NewInitiator(mech)
+	t, err := smbclient.Dial(ctx, smbclient.Config{
+		Host: host, Address: address, Initiator: mech.Initiator, Mechanism: mech.OIDs[0],
 	})
-	c.rpc = spnego.NewInitiator(spnego.InitiatorMechanism{
-		OIDs: []asn1.ObjectIdentifier{spnego.NTLM()}, Initiator: c.mech,
-	})
-	t, err := smbclient.Dial(ctx, smbclient.Config{Host: host, Address: address, Initiator: c.mech})
 	if errors.Is(err, smbclient.ErrLogon) {
 		err = fmt.Errorf("%w (%w)", ErrLogon, err)
 	}

@@ -28,6 +28,9 @@ type Config struct {
 	Server string
 	// Credential is who calls.
 	Credential Credential
+	// RequireMutual refuses servers that do not prove themselves. NTLM has no
+	// such proof: with it only Kerberos is used (C-3.2.4-11).
+	RequireMutual bool
 	// Pipes are tried in this order, each once; nil is protected_storage and
 	// then ntsvcs (W-2.1-06, C-3.2.4-04, C-3.2.4-05).
 	Pipes []string
@@ -39,14 +42,31 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Credential is a user's name and password for NTLM.
+// Credential is who calls: a name and a password for NTLM, or Kerberos, or both.
+// With both, Kerberos is tried, and NTLM is used when no ticket for the server
+// is to be had.
 type Credential struct {
 	// Domain is the NetBIOS or DNS name of the user's domain.
 	Domain string
 	// User is the account's name.
 	User string
-	// Password is the user's.
+	// Password is the user's, for NTLM.
 	Password Password
+	// Kerberos is where tickets come from; nil uses none.
+	Kerberos *Kerberos
+}
+
+// Kerberos is where tickets come from: a keytab if one is named, and a
+// credential cache otherwise. Config.Server has to be the server's name then,
+// and not its address, since tickets are for names.
+type Kerberos struct {
+	// CCache is a file that kinit made; "" is what KRB5CCNAME names, or the
+	// usual one of this user.
+	CCache string
+	// Keytab is a file with the keys of Principal, NAME@REALM.
+	Keytab, Principal string
+	// Conf is a krb5.conf; "" is what KRB5_CONFIG names, or the system's.
+	Conf string
 }
 
 // Password is a password that does not print itself.
@@ -70,6 +90,10 @@ func (c *Config) check() error {
 	switch {
 	case c.Server == "":
 		return errors.New("bkrpclient: Config.Server is empty")
+	case c.RequireMutual && c.Credential.Kerberos == nil:
+		return errors.New("bkrpclient: mutual authentication is required, and only Kerberos has it: no Credential.Kerberos is given")
+	case c.Credential.Kerberos != nil:
+		return nil
 	case c.Credential.User == "":
 		return fmt.Errorf("bkrpclient: no user name for %s; anonymous callers are refused by the protocol", c.Server)
 	}

@@ -11,6 +11,10 @@ import (
 // account, or one of another domain. errors.Is finds it.
 var ErrLogon = errors.New("bkrpclient: logon refused by the server: check the domain, the user name and the password")
 
+// ErrTicket is a Kerberos ticket for the server that is not to be had: nobody
+// ran kinit, the KDC does not know the server by that name, or is away.
+var ErrTicket = errors.New("bkrpclient: no Kerberos ticket for")
+
 // ErrResponse is an answer that the protocol does not allow; no part of it is
 // used (C-3.2.4-06, C-3.2.4-07).
 var ErrResponse = errors.New("bkrpclient: response breaks the protocol")

@@ -27,16 +27,22 @@ type clientFlags struct {
 	pipe    string
 	ndr64   bool
 	timeout time.Duration
+
+	kerberos, requireMutual bool
+	keytab                  string
 }
 
 func (f *clientFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.server, "server", "", "the server, HOST or HOST:PORT (port 445 if none is given)")
-	cmd.Flags().StringVarP(&f.user, "user", "U", "", `who calls, DOMAIN\NAME or NAME@DOMAIN`)
+	cmd.Flags().StringVarP(&f.user, "user", "U", "", `who calls, DOMAIN\NAME or NAME@DOMAIN; not needed with --kerberos`)
+	cmd.Flags().BoolVarP(&f.kerberos, "kerberos", "k", false, "log on by the Kerberos tickets of kinit; with -U and BKRP_PASSWORD_FILE, by NTLM when there are none")
+	cmd.Flags().StringVar(&f.keytab, "keytab", "", "log on by Kerberos with the keys that this keytab has for -U NAME@REALM")
+	cmd.Flags().BoolVar(&f.requireMutual, "require-mutual", false, "refuse servers that do not prove who they are, which leaves Kerberos alone")
 	cmd.Flags().StringVar(&f.pipe, "pipe", "", "the only pipe to try, protected_storage or ntsvcs (default: both, in this order)")
 	cmd.Flags().BoolVar(&f.ndr64, "ndr64", false, "use the 64-bit transfer syntax")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", bkrpclient.DefaultTimeout, "the longest a log-on or a call may take")
 	cmd.MarkFlagRequired("server")
-	cmd.MarkFlagRequired("user")
+	cmd.MarkFlagsOneRequired("user", "kerberos")
 }
 
 // dial logs on. The password never stands on the command line: it comes from
@@ -48,24 +54,44 @@ func (f *clientFlags) dial(ctx context.Context) (*bkrpclient.Client, error) {
 	case f.timeout <= 0:
 		return nil, cli.Usagef("--timeout %v: it is to be more than 0s", f.timeout)
 	}
-	domain, user, err := splitUser(f.user)
-	if err != nil {
-		return nil, err
-	}
 	cfg := bkrpclient.Config{
-		Server:     f.server,
-		Credential: bkrpclient.Credential{Domain: domain, User: user},
-		NDR64:      f.ndr64,
-		Timeout:    f.timeout,
+		Server:        f.server,
+		RequireMutual: f.requireMutual,
+		NDR64:         f.ndr64,
+		Timeout:       f.timeout,
 	}
 	if f.pipe != "" {
 		cfg.Pipes = []string{f.pipe}
 	}
-	cfg.Credential.Password, err = readPassword(f.user)
-	if err != nil {
+	var err error
+	if cfg.Credential, err = f.credential(); err != nil {
 		return nil, err
 	}
 	return bkrpclient.Dial(ctx, cfg)
+}
+
+// credential is who calls: by Kerberos, by a password, or by either.
+func (f *clientFlags) credential() (c bkrpclient.Credential, err error) {
+	switch {
+	case f.keytab != "":
+		if !strings.Contains(f.user, "@") {
+			return c, cli.Usagef("--keytab: it goes with -U NAME@REALM")
+		}
+		c.Kerberos = &bkrpclient.Kerberos{Keytab: f.keytab, Principal: f.user}
+		return c, nil
+	case f.kerberos:
+		c.Kerberos = new(bkrpclient.Kerberos)
+		if f.user == "" || os.Getenv(passwordFileEnv) == "" {
+			return c, nil
+		}
+	case f.requireMutual:
+		return c, cli.Usagef("--require-mutual: only Kerberos has that; give --kerberos or --keytab")
+	}
+	if c.Domain, c.User, err = splitUser(f.user); err != nil {
+		return c, err
+	}
+	c.Password, err = readPassword(f.user)
+	return c, err
 }
 
 // splitUser reads DOMAIN\NAME and NAME@DOMAIN.

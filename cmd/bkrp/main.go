@@ -32,7 +32,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 func exitCode(err error) int {
 	var refused *bkrpclient.ServerError
 	switch {
-	case errors.Is(err, bkrpclient.ErrLogon):
+	case errors.Is(err, bkrpclient.ErrLogon), errors.Is(err, bkrpclient.ErrTicket):
 		return exitLogon
 	case errors.As(err, &refused):
 		return exitRefused
@@ -48,7 +48,8 @@ func newRootCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 server of the owner's domain: bkrpd, or a domain controller.
 
 The password is asked for on the terminal, or is the first line of the file that
-BKRP_PASSWORD_FILE names. It never stands on the command line.
+BKRP_PASSWORD_FILE names. It never stands on the command line. With --kerberos
+the tickets that kinit got take its place.
 
 Exit codes: 0 done, 1 an error, 2 a mistake in the command line, 3 the server
 refused the log-on, 4 the server refused the call.`,
