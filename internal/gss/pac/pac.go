@@ -81,7 +81,10 @@ func Parse(b []byte) (*PAC, error) {
 	}
 	clear(buffers[kindServerSum].in(p.signed)[4 : 4+len(p.server.sum)])
 	clear(buffers[kindKDCSum].in(p.signed)[4 : 4+len(kdc.sum)])
-	return p, p.parseNames(b, buffers)
+	if err := p.parseNames(b, buffers); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // parseNames reads the buffers that name the client's SID once more.
