@@ -133,8 +133,9 @@ func TestBehindSamba(t *testing.T) {
 			t.Errorf("unwrapping: exit code %d, %d octets: %s", code, len(opened), stderr)
 		}
 	})
+	s.stop()
+	t.Run("Kerberos", func(t *testing.T) { behindSambaByKerberos(t, dc) })
 	t.Run("and back", func(t *testing.T) {
-		s.stop()
 		if log := s.log.String(); !strings.Contains(log, "took it back") || strings.Contains(log, "level=ERROR") {
 			t.Errorf("bkrpd logged:\n%s", log)
 		}
@@ -157,6 +158,57 @@ func TestBehindSamba(t *testing.T) {
 			t.Errorf("Samba opens what we wrapped: exit code %d: %s", code, stderr)
 		}
 	})
+}
+
+// behindSambaByKerberos serves the same pipe as a real domain would have it:
+// logons by the Kerberos keys of the domain controller itself, callers' SIDs from
+// the domain, BackupKey's keys where the domain keeps them.
+func behindSambaByKerberos(t *testing.T, dc *peers.Domain) {
+	alice, err := dc.SID(t.Context(), peers.Alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sid, err := dtyp.ParseSID(alice)
+	if err != nil {
+		t.Fatal(err)
+	}
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte(dc.Password(peers.Administrator)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := startBkrpd(t, options{
+		settings: map[string]string{
+			"error_codes": `"windows"`, "auth.ntlm": `"off"`, "auth.keytab": fmt.Sprintf("%q", dc.Keytab()),
+			"store.backend": `"lsa"`, "store.lsa.server": fmt.Sprintf("%q", dc.Addr),
+			"store.lsa.user": `"BKRP\\Administrator"`, "store.lsa.password_file": fmt.Sprintf("%q", password),
+		},
+		firstSID: sid, // for the domain's
+		listen:   "samba:" + dc.NCALRPCDir(),
+	})
+	for _, c := range []struct {
+		flags, user string
+		want        expectation
+	}{
+		{"[seal]", peers.Administrator, noOracle()},
+		{"[seal]", peers.Alice, noOracle().and(deniedSecrets())},
+		{"[seal,krb5]", peers.Alice, noOracle().and(deniedSecrets())},
+		{"[seal,bigendian]", peers.Administrator, noOracle()},
+	} {
+		t.Run(c.user+c.flags, func(t *testing.T) {
+			who := peers.Credentials{Domain: dc.Realm(), User: c.user, Password: dc.Password(c.user)}
+			torture(t, dc.Client, "ncacn_np:"+dc.Host+c.flags, who, c.want, "--use-kerberos=required")
+		})
+	}
+	t.Run("NTLM is off", func(t *testing.T) {
+		g := sambaTarget(t, dc)
+		if _, stderr, code := g.bkrp(t, g.login(peers.Alice), []byte("secret"), "wrap", "--mode", "server"); code == bkrpOK {
+			t.Errorf("an NTLM bind is accepted: %s", stderr)
+		}
+	})
+	s.stop()
+	if log := s.log.String(); !strings.Contains(log, "mechanism=krb5") || strings.Contains(log, "mechanism=ntlm") || !strings.Contains(log, "sid="+alice) {
+		t.Errorf("alice was not let in by Kerberos as %s", alice)
+	}
 }
 
 // untilWrapped wraps again and again, until whoever has the pipe after a restart

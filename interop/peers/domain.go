@@ -188,6 +188,9 @@ func (d *Domain) Restart(ctx context.Context, global ...string) error {
 	return d.ready(ctx)
 }
 
+// Keytab is the file with the domain controller's own keys, which Samba keeps.
+func (d *Domain) Keytab() string { return filepath.Join(d.dir, "private", "secrets.keytab") }
+
 // NCALRPCDir is Samba's "ncalrpc dir": the sockets of its named pipes stand in
 // its folder np.
 func (d *Domain) NCALRPCDir() string { return filepath.Join(d.dir, "ncalrpc") }
