@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -193,6 +194,39 @@ func TestDomainStore(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The daemon's own configuration of it: the controller has to be of the domain
+// that is served, and accounts are not the store's.
+func TestDomainStoreConfiguration(t *testing.T) {
+	dc := DC(t)
+	administrator, err := dc.SID(t.Context(), peers.Administrator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	password := filepath.Join(dir, "password")
+	if err := os.WriteFile(password, []byte(dc.Password(peers.Administrator)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bkrpd, config := build(t, "bkrpd"), filepath.Join(dir, "d", "bkrpd.toml")
+	if _, errs, code := try(t, nil, "", bkrpd, "init", "--dir", filepath.Join(dir, "d"), "--domain", strings.ToLower(dc.Realm())); code != 0 {
+		t.Fatal(errs)
+	}
+	env := []string{"BKRPD_STORE_BACKEND=lsa", "BKRPD_STORE_LSA_SERVER=" + dc.Addr,
+		"BKRPD_STORE_LSA_USER=" + dc.NetBIOS() + `\` + peers.Administrator, "BKRPD_STORE_LSA_PASSWORD_FILE=" + password}
+	domainSID := strings.TrimSuffix(administrator, "-500")
+	if _, errs, code := try(t, env, "", bkrpd, "user", "list", "--config", config); code == 0 || !strings.Contains(errs, domainSID) {
+		t.Errorf("the controller of another domain: exit code %d: %s", code, errs)
+	}
+	env = append(env, "BKRPD_DOMAIN_SID="+domainSID)
+	if out, errs, code := try(t, env, "", bkrpd, "user", "list", "--config", config); code != 0 || out != "" {
+		t.Errorf("user list: exit code %d: %s%s", code, out, errs)
+	}
+	if _, errs, code := try(t, env, "Correct.Horse.1\n", bkrpd, "user", "add", "alice", "--config", config); code == 0 ||
+		!strings.Contains(errs, "the domain keeps its accounts itself") {
+		t.Errorf("user add: exit code %d: %s", code, errs)
+	}
 }
 
 func guidOctets(g dtyp.GUID) []byte { return g[:] }
