@@ -42,8 +42,9 @@ type Entry struct {
 // AnyName is what Watch reports where any entry may have changed.
 const AnyName = ""
 
-// Backend keeps named octet strings. It sees sealed values only, and compares
-// names octet by octet: the Store folds them to one form.
+// Backend keeps named octet strings. It sees sealed values only, unless it is
+// given to OpenDomain, and compares names octet by octet: the Store folds them
+// to one form.
 //
 // All methods are safe for concurrent use and return once ctx is done, except
 // that a write which can no longer be called off may finish first. The caller
