@@ -1,0 +1,118 @@
+package interop
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/interop/peers"
+)
+
+// startMember starts our server as a member of the Samba domain: its SID, its
+// users by Kerberos alone, the member account's keytab.
+func startMember(t *testing.T, o options) (*server, *peers.Domain) {
+	t.Helper()
+	dc, m := member(t)
+	domain, _, ok := dtyp.MustParseSID(sidOf(t, dc, peers.Alice)).Cut()
+	if !ok {
+		t.Fatal("alice's SID has no domain")
+	}
+	var err error
+	if o.firstSID, err = domain.Child(1101); err != nil {
+		t.Fatal(err)
+	}
+	if o.settings == nil {
+		o.settings = map[string]string{}
+	}
+	o.settings["auth.keytab"] = strconv.Quote(m.Keytab)
+	o.settings["auth.ntlm"] = `"off"`
+	return startBkrpd(t, o), dc
+}
+
+// TestTortureKerberos is the suite by Kerberos, against our server as a member
+// of the domain. Its users are not in our store, but for Administrator, whose
+// SID is well-known.
+func TestTortureKerberos(t *testing.T) {
+	peers.Need(t, "smbtorture", "unshare", "bash")
+	s, dc := startMember(t, options{
+		settings:       map[string]string{"error_codes": `"windows"`},
+		administrators: []string{peers.Administrator},
+	})
+	for _, c := range []struct {
+		user string
+		want expectation
+	}{
+		{peers.Administrator, noOracle()},
+		{peers.Alice, noOracle().and(deniedSecrets())},
+	} {
+		for _, how := range []string{"--use-kerberos=required", "-kyes"} {
+			t.Run(c.user+" "+how, func(t *testing.T) {
+				who := dc.Credentials(c.user)
+				who.Domain = dc.Realm()
+				torture(t, dc.Client, "ncacn_np:"+krb5Host+"[seal]", who, c.want, how, "--option=smb ports="+s.port)
+			})
+		}
+	}
+}
+
+// TestBkrpKerberos has our client wrap and unwrap with tickets and no password
+// anywhere, and be refused what belongs to another user.
+func TestBkrpKerberos(t *testing.T) {
+	peers.Need(t, "kinit", "unshare", "bash")
+	s, dc := startMember(t, options{})
+	bkrp := build(t, "bkrp")
+	address := krb5Host + ":" + s.port
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("correct horse battery staple"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	as := func(user string, args ...string) peers.Output {
+		t.Helper()
+		cache, err := dc.Kinit(t.Context(), user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "--server", address, "--kerberos", "--require-mutual")
+		out, err := dc.Exec(t.Context(), append([]string{"env", "-u", "BKRP_PASSWORD_FILE", "KRB5CCNAME=FILE:" + cache, bkrp}, args...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	if out := as(peers.Alice, "sid"); strings.TrimSpace(out.Stdout) != sidOf(t, dc, peers.Alice) {
+		t.Errorf("bkrp sid: %s", out)
+	}
+	for _, way := range [][]string{{"--mode", "client", "--version", "2"}, {"--mode", "client", "--version", "3"}, {"--mode", "server"}} {
+		t.Run(strings.Join(way, " "), func(t *testing.T) {
+			blob := filepath.Join(t.TempDir(), "blob")
+			if out := as(peers.Alice, append([]string{"wrap", "-i", secret, "-o", blob}, way...)...); out.Code != 0 {
+				t.Fatalf("bkrp wrap: %s", out)
+			}
+			if out := as(peers.Alice, "unwrap", "-i", blob); out.Code != 0 || out.Stdout != "correct horse battery staple" {
+				t.Errorf("bkrp unwrap: %s", out)
+			}
+			if out := as(peers.Bob, "unwrap", "-i", blob); out.Code != 4 || !strings.Contains(out.String(), "ERROR_INVALID_ACCESS") {
+				t.Errorf("bkrp unwrap as bob: %s", out)
+			}
+		})
+	}
+	t.Run("no tickets", func(t *testing.T) {
+		out, err := dc.Exec(t.Context(), "env", "KRB5CCNAME=FILE:/nonexistent", bkrp, "sid", "--server", address, "-k")
+		if err != nil || out.Code != 3 || !strings.Contains(out.String(), "run kinit") {
+			t.Errorf("%s, %v", out, err)
+		}
+	})
+	t.Run("NTLM is off", func(t *testing.T) {
+		password := filepath.Join(t.TempDir(), "password")
+		if err := os.WriteFile(password, []byte(s.passwords[peers.Alice]+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := dc.Exec(t.Context(), "env", "BKRP_PASSWORD_FILE="+password, bkrp, "sid", "--server", address, "-U", `BKRP\alice`)
+		if err != nil || out.Code == 0 {
+			t.Errorf("%s, %v", out, err)
+		}
+	})
+}
