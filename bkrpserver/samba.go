@@ -3,6 +3,7 @@ package bkrpserver
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/seed05845750/bkrp/internal/dcerpc"
 	"github.com/seed05845750/bkrp/internal/npa"
@@ -64,13 +65,26 @@ func (l *SambaListener) Serve(ctx context.Context) error { return l.npa.Serve(ct
 // Close gives the pipes up. Those that are open stay so until Shutdown.
 func (l *SambaListener) Close() error { return l.npa.Close() }
 
+// forwardedAuthTimeout is Limits.AuthTimeout where that is zero.
+const forwardedAuthTimeout = 15 * time.Second
+
 // serveForwarded runs RPC on an open of a pipe. It is told of no identity and no
-// session key: there is only what the bind proves.
+// session key: there is only what the bind proves. smbd lets anybody open a
+// pipe, without a logon even; so the bind has to come soon.
 func (s *Server) serveForwarded(ctx context.Context, p *npa.Pipe) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	timeout := s.cfg.Limits.AuthTimeout
+	if timeout == 0 {
+		timeout = forwardedAuthTimeout
+	}
+	tooLate := time.AfterFunc(timeout, cancel)
+	defer tooLate.Stop()
 	// What ended the connection is in rpc's log where it matters.
 	_ = s.backupKey.ServeConn(ctx, p, dcerpc.Transport{
 		Local:    p.LocalAddr(),
 		Remote:   p.RemoteAddr(),
 		PipeName: `\PIPE\` + p.Name(),
+		LoggedOn: func() { tooLate.Stop() },
 	})
 }

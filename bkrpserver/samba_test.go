@@ -76,8 +76,8 @@ func openForwarded(t *testing.T, dir, pipe string) *smbdConn {
 	return &smbdConn{Conn: conn}
 }
 
-// callForwarded binds as i says and backs a secret up.
-func callForwarded(t *testing.T, conn *smbdConn, i gss.Initiator, level dcerpc.AuthLevel) (bkrp.Status, error) {
+// callForwarded binds as i says and backs a secret up, after wait.
+func callForwarded(t *testing.T, conn *smbdConn, i gss.Initiator, level dcerpc.AuthLevel, wait func()) (bkrp.Status, error) {
 	t.Helper()
 	c := dcerpc.NewClient(conn, dcerpc.ClientConfig{
 		Interface: dcerpc.SyntaxID{UUID: backuprkey.InterfaceUUID, Major: backuprkey.VersionMajor},
@@ -86,6 +86,9 @@ func callForwarded(t *testing.T, conn *smbdConn, i gss.Initiator, level dcerpc.A
 	defer c.Close()
 	if err := c.Bind(t.Context()); err != nil {
 		return 0, err
+	}
+	if wait != nil {
+		wait()
 	}
 	stub := backuprkey.Request{Action: dtyp.GUID(bkrp.ActionBackup), Data: []byte("secret")}.Append(nil, c.Encoding())
 	out, err := c.Call(t.Context(), backuprkey.Opnum, stub)
@@ -96,7 +99,9 @@ func callForwarded(t *testing.T, conn *smbdConn, i gss.Initiator, level dcerpc.A
 	return bkrp.Status(resp.Status), err
 }
 
-func TestBehindSamba(t *testing.T) {
+// sambaDir is an "ncalrpc dir" as Samba makes it.
+func sambaDir(t *testing.T) string {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("smbd runs as root, and so does what serves behind it")
 	}
@@ -108,6 +113,58 @@ func TestBehindSamba(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "np"), 0o700); err != nil {
 		t.Fatal(err)
 	}
+	return dir
+}
+
+// smbd lets clients without any logon open pipes. They do not keep them.
+func TestBehindSambaWithoutLogon(t *testing.T) {
+	dir := sambaDir(t)
+	f := newFixture(t)
+	if _, err := f.Store.AddAccount(t.Context(), bobName, domainPassword); err != nil {
+		t.Fatal(err)
+	}
+	srv, err := bkrpserver.New(bkrpserver.Config{
+		Service: f.Service, Logger: slog.New(slog.DiscardHandler), Limits: bkrpserver.Limits{AuthTimeout: 2 * time.Second},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := srv.ListenSamba(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- l.Serve(context.Background()) }()
+	honest := openForwarded(t, dir, bkrpserver.PipeProtectedStorage)
+	status, err := callForwarded(t, honest, ntlmInitiator(bobName, domainPassword), dcerpc.LevelPrivacy, func() {
+		// Both of these are opened after the honest one, and closed before it
+		// makes its call: one is silent, one bound to without authentication.
+		silent := openForwarded(t, dir, bkrpserver.PipeProtectedStorage)
+		unknown := openForwarded(t, dir, bkrpserver.PipeProtectedStorage)
+		_, err := callForwarded(t, unknown, nil, 0, func() {
+			for name, conn := range map[string]*smbdConn{"silent": silent, "unknown": unknown} {
+				if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+					t.Errorf("a client that stays %s: %v", name, err)
+				}
+			}
+		})
+		if err == nil || errors.Is(err, dcerpc.FaultAccessDenied) {
+			t.Errorf("a client that did not log on is still answered: %v", err)
+		}
+	})
+	if err != nil || status != bkrp.StatusOK {
+		t.Errorf("a client that logged on in time: %v, %v", status, err)
+	}
+	if err := srv.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestBehindSamba(t *testing.T) {
+	dir := sambaDir(t)
 	f := newFixture(t)
 	events := make(chan bkrpserver.Event, 10)
 	f.Service.Audit = func(_ context.Context, e *bkrpserver.Event) error {
@@ -136,7 +193,7 @@ func TestBehindSamba(t *testing.T) {
 
 	for _, pipe := range []string{bkrpserver.PipeProtectedStorage, bkrpserver.PipeNTSvcs} {
 		// Whoever smbd says it is: the caller is whom the bind proves.
-		status, err := callForwarded(t, openForwarded(t, dir, pipe), ntlmInitiator(bobName, domainPassword), dcerpc.LevelPrivacy)
+		status, err := callForwarded(t, openForwarded(t, dir, pipe), ntlmInitiator(bobName, domainPassword), dcerpc.LevelPrivacy, nil)
 		if err != nil || status != bkrp.StatusOK {
 			t.Errorf("%s: %v, %v", pipe, status, err)
 		}
@@ -157,7 +214,7 @@ func TestBehindSamba(t *testing.T) {
 		{"whom smbd knows and we do not", ntlmInitiator(aliceName, domainPassword), dcerpc.LevelPrivacy, dcerpc.FaultAccessDenied},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			status, err := callForwarded(t, openForwarded(t, dir, bkrpserver.PipeProtectedStorage), c.who, c.level)
+			status, err := callForwarded(t, openForwarded(t, dir, bkrpserver.PipeProtectedStorage), c.who, c.level, nil)
 			if !errors.Is(err, c.want) {
 				t.Errorf("%v, %v, want %v", status, err, c.want)
 			}

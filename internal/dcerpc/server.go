@@ -113,6 +113,9 @@ type Transport struct {
 	// PipeName is the secondary address of bind_ack, `\PIPE\lsass` and the
 	// like.
 	PipeName string
+	// LoggedOn, unless nil, is called when a logon to RPC has succeeded, for
+	// transports that give clients only so long until then.
+	LoggedOn func()
 }
 
 // ServeConn serves one connection, in the caller's goroutine, and closes it.

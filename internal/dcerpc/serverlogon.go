@@ -44,6 +44,9 @@ func (c *serverConn) authenticate(ctx context.Context, t secTrailer, token []byt
 	if sc != nil {
 		c.logon.exchange = nil
 		c.security.context = sc
+		if c.transport.LoggedOn != nil {
+			c.transport.LoggedOn()
+		}
 	}
 	return out, nil
 }
