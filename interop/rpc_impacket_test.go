@@ -53,7 +53,9 @@ func rpcAcceptors(t *testing.T) map[dcerpc.AuthType]gss.Acceptor {
 
 // backuprkeyEcho answers BackuprKey with its input reversed, after checking
 // who called.
-func backuprkeyEcho() dcerpc.Interface {
+func backuprkeyEcho() dcerpc.Interface { return backuprkeyEchoFor(rpcSID) }
+
+func backuprkeyEchoFor(sid dtyp.SID) dcerpc.Interface {
 	return dcerpc.Interface{
 		UUID: backuprkey.InterfaceUUID, Major: backuprkey.VersionMajor, Opnums: 1,
 		Handle: func(_ context.Context, c *dcerpc.Call) ([]byte, error) {
@@ -61,7 +63,7 @@ func backuprkeyEcho() dcerpc.Interface {
 			if err != nil {
 				return nil, err
 			}
-			if c.Identity.SID != rpcSID || c.AuthLevel != dcerpc.LevelPrivacy {
+			if c.Identity.SID != sid || c.AuthLevel != dcerpc.LevelPrivacy {
 				return nil, dcerpc.FaultAccessDenied
 			}
 			if len(q.Data) == 0 {

@@ -112,9 +112,11 @@ func (c *serverConn) acknowledge(ptype pduType, h header, p bindPDU, token []byt
 	flags := uint8(flagWhole)
 	if ptype == pduBindAck {
 		a.secondary = c.transport.PipeName
-		if c.security.headerSign {
-			flags |= flagHeaderSign
-		}
+	}
+	if c.security.headerSign {
+		// In an alter_context_resp too ([MS-RPCE] 2.2.2.3): there are clients
+		// that believe the last answer.
+		flags |= flagHeaderSign
 	}
 	return c.reply(func(b []byte) ([]byte, error) {
 		return c.security.appendToken(a.append(b, ptype, flags, h.callID), token)

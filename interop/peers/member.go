@@ -66,10 +66,14 @@ func (d *Domain) addHost(names ...string) error {
 // Krb5Conf is the path of the domain's krb5.conf.
 func (d *Domain) Krb5Conf() string { return filepath.Join(d.dir, "krb5.conf") }
 
-// Kinit gets a user's tickets and gives the path of their cache.
-func (d *Domain) Kinit(ctx context.Context, user string) (string, error) {
+// Kinit gets a user's ticket-granting ticket, and tickets for the services,
+// and gives the path of their cache.
+func (d *Domain) Kinit(ctx context.Context, user string, services ...string) (string, error) {
 	cache := filepath.Join(d.dir, "krb5cc_"+user)
 	out, err := d.exec(ctx, []byte(d.passwords[user]+"\n"), "kinit", "-c", "FILE:"+cache, user)
+	if err == nil && out.Code == 0 && len(services) > 0 {
+		out, err = d.Exec(ctx, append([]string{"kvno", "-c", "FILE:" + cache}, services...)...)
+	}
 	if err == nil && out.Code != 0 {
 		err = fmt.Errorf("peers: kinit %s: %s", user, out)
 	}

@@ -1,0 +1,118 @@
+package interop
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oiweiwei/go-msrpc/ssp"
+	"github.com/oiweiwei/go-msrpc/ssp/credential"
+	"github.com/oiweiwei/go-msrpc/ssp/gssapi"
+	mskrb5 "github.com/oiweiwei/go-msrpc/ssp/krb5"
+
+	msdcerpc "github.com/oiweiwei/go-msrpc/dcerpc"
+
+	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/internal/dcerpc"
+	"github.com/seed05845750/bkrp/internal/gss"
+	"github.com/seed05845750/bkrp/internal/gss/krb5"
+	"github.com/seed05845750/bkrp/internal/gss/spnego"
+	"github.com/seed05845750/bkrp/internal/smb2"
+	"github.com/seed05845750/bkrp/internal/smbclient"
+	"github.com/seed05845750/bkrp/interop/peers"
+)
+
+// TestKerberosImpacket has impacket log on with the tickets of kinit.
+func TestKerberosImpacket(t *testing.T) {
+	if err := peers.MissingImpacket(t.Context()); err != nil {
+		peers.Unavailable(t, err)
+	}
+	dc, m := member(t)
+	// impacket 0.10 asks for a service's ticket in a way that Samba 4.17 does
+	// not take, so they are there already.
+	cache, err := dc.Kinit(t.Context(), peers.Alice, "cifs/"+krb5Host, "host/"+krb5Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	smbPort, logged := krb5Server(t, dc, m, smb2.Config{})
+	negotiated, bare, rpcLogged := krb5Acceptors(t, m.Keytab)
+	rpcPort := serveRPC(t, &dcerpc.Server{
+		Interfaces: []dcerpc.Interface{backuprkeyEchoFor(dtyp.MustParseSID(sidOf(t, dc, peers.Alice)))},
+		Acceptors:  map[dcerpc.AuthType]gss.Acceptor{dcerpc.AuthSPNEGO: negotiated, dcerpc.AuthKerberos: bare},
+	}, dcerpc.Transport{PipeName: `\PIPE\protected_storage`})
+	script, err := filepath.Abs("testdata/krb5_impacket.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := dc.Exec(t.Context(), "env", "KRB5CCNAME="+cache, "/usr/bin/python3", script, krb5Host, smbPort, rpcPort, dc.Addr, peers.Alice, dc.Realm())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"smb 0x202 ok", "smb 0x210 ok", "smb 0x300 ok", "smb 0x311 ok"}
+	for _, n := range []int{1, 15, 16, 17, 64, 4280, 10000} {
+		want = append(want, fmt.Sprintf("rpc %d ok", n))
+	}
+	for _, line := range want {
+		if !strings.Contains(out.Stdout, line+"\n") {
+			t.Errorf("no %q", line)
+		}
+	}
+	if t.Failed() {
+		t.Logf("%v\n%s%s", out, logged, rpcLogged)
+	}
+}
+
+// TestKerberosSMBClient has our client's end log on to Samba's SMB server.
+func TestKerberosSMBClient(t *testing.T) {
+	dc := DC(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	source := krb5.PasswordTickets(peers.Alice+"@"+dc.Realm(), func() string { return dc.Password(peers.Alice) }, dc.Krb5Conf())
+	session, err := smbclient.Dial(ctx, smbclient.Config{
+		Address: dc.Addr + ":445", Host: dc.Host, Initiator: krb5.NewInitiator(source), Mechanism: spnego.Kerberos(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	pipe, err := session.OpenPipe("samr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pipe.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestKerberosGoMSRPC has go-msrpc's client log on with a password's tickets,
+// by SPNEGO and bare.
+func TestKerberosGoMSRPC(t *testing.T) {
+	dc, m := member(t)
+	negotiated, bare, logged := krb5Acceptors(t, m.Keytab)
+	port := serveRPC(t, &dcerpc.Server{
+		Interfaces: []dcerpc.Interface{backuprkeyEchoFor(dtyp.MustParseSID(sidOf(t, dc, peers.Alice)))},
+		Acceptors:  map[dcerpc.AuthType]gss.Acceptor{dcerpc.AuthSPNEGO: negotiated, dcerpc.AuthKerberos: bare},
+	}, dcerpc.Transport{PipeName: `\PIPE\protected_storage`})
+	conf, err := mskrb5.LoadKRB5Conf(dc.Krb5Conf())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, provider := range map[string]msdcerpc.Option{
+		"SPNEGO": msdcerpc.WithSecurtyProvider(msdcerpc.AuthTypeGSSNegotiate), "Kerberos": msdcerpc.WithSecurtyProvider(msdcerpc.AuthTypeKerberos),
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := mskrb5.NewConfig()
+			cfg.KRB5Config = mskrb5.ParsedLibDefaults(conf)
+			ctx := gssapi.NewSecurityContext(t.Context(),
+				gssapi.WithCredential(credential.NewFromPassword(peers.Alice, dc.Password(peers.Alice), credential.Domain(dc.Realm()))),
+				gssapi.WithMechanismFactory(ssp.SPNEGO), gssapi.WithMechanismFactory(ssp.KRB5, cfg))
+			callByGoMSRPC(ctx, t, port, provider, msdcerpc.WithSeal(), msdcerpc.WithTargetName("host/"+krb5Host))
+			if t.Failed() {
+				t.Log(logged)
+			}
+		})
+	}
+}
