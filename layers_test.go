@@ -97,7 +97,6 @@ var layerForeignTests = map[string][]string{
 	"github.com/google/go-cmp":        {"*"},
 	"github.com/rogpeppe/go-internal": {"*"},
 	"go.uber.org/goleak":              {"*"},
-	"pgregory.net/rapid":              {"*"},
 	// An independent peer of both our SMB server and our GSS.
 	"github.com/cloudsoda/go-smb2": {"internal/gss", "internal/smb2", "bkrpserver", "interop"},
 	// As an acceptor it can be made to panic: never outside tests.
