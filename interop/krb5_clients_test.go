@@ -2,7 +2,10 @@ package interop
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -112,6 +115,87 @@ func TestKerberosGoMSRPC(t *testing.T) {
 			callByGoMSRPC(ctx, t, port, provider, msdcerpc.WithSeal(), msdcerpc.WithTargetName("host/"+krb5Host))
 			if t.Failed() {
 				t.Log(logged)
+			}
+		})
+	}
+}
+
+// TestKerberosWithoutPAC has the domain's KDC leave the PAC out of the tickets
+// for our server, as one that knows of none does.
+func TestKerberosWithoutPAC(t *testing.T) {
+	dc := DC(t)
+	m, err := dc.Member(t.Context(), "srv2.bkrp.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dc.WithoutPAC(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	source := krb5.PasswordTickets(peers.Alice+"@"+dc.Realm(), func() string { return dc.Password(peers.Alice) }, dc.Krb5Conf())
+	sid := dtyp.MustParseSID("S-1-5-21-1-2-3-1103")
+	for name, tt := range map[string]struct {
+		sids map[string]dtyp.SID
+		err  error
+	}{
+		"refused":             {nil, gss.ErrRefused},
+		"somebody else named": {map[string]dtyp.SID{"bob@" + dc.Realm(): sid}, gss.ErrRefused},
+		"principal_sids":      {map[string]dtyp.SID{"alice@" + dc.Realm(): sid}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			logged := &lockedBuffer{}
+			a, err := krb5.NewAcceptor(krb5.Config{
+				Keytab: m.Keytab, PrincipalSIDs: tt.sids, Log: slog.New(slog.NewTextHandler(logged, nil)),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			token, _, err := krb5.NewInitiator(source).Initiate(gss.InitiateOptions{Target: "cifs/srv2.bkrp.test"}).Step(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, sc, err := a.Accept(gss.AcceptOptions{}).Step(t.Context(), token)
+			switch {
+			case !errors.Is(err, tt.err):
+				t.Errorf("%v\n%s", err, logged)
+			case err != nil && !strings.Contains(logged.String(), "the ticket has no PAC"):
+				t.Errorf("log: %s", logged)
+			case err == nil && sc.Identity().SID != sid:
+				t.Errorf("identity %v", sc.Identity())
+			}
+		})
+	}
+}
+
+// TestKerberosCredentials has the client's sources say what is wrong.
+func TestKerberosCredentials(t *testing.T) {
+	dc, _ := member(t)
+	ctx, conf := t.Context(), dc.Krb5Conf()
+	password := func(p string) func() string { return func() string { return p } }
+	damaged := filepath.Join(t.TempDir(), "damaged")
+	if err := os.WriteFile(damaged, []byte{5, 4, 0, 12, 0}, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	over, cancel := context.WithCancelCause(ctx)
+	cancel(context.DeadlineExceeded)
+	for name, tt := range map[string]struct {
+		ctx    context.Context
+		source krb5.TicketSource
+		err    error
+		text   string
+	}{
+		"wrong password":  {ctx, krb5.PasswordTickets(peers.Alice, password("wrong"), conf), gss.ErrLogon, ""},
+		"no such user":    {ctx, krb5.PasswordTickets("nobody", password("x"), conf), gss.ErrLogon, ""},
+		"no cache":        {ctx, krb5.CCacheTickets("FILE:/nonexistent", conf), krb5.ErrNoTicket, "run kinit"},
+		"another cache":   {ctx, krb5.CCacheTickets("KEYRING:persistent:0", conf), krb5.ErrNoTicket, "KEYRING"},
+		"damaged cache":   {ctx, krb5.CCacheTickets(damaged, conf), nil, "damaged"},
+		"damaged keytab":  {ctx, krb5.KeytabTickets(damaged, peers.Alice, conf), nil, "reading the keytab"},
+		"no krb5.conf":    {ctx, krb5.PasswordTickets(peers.Alice, password("x"), "/nonexistent"), nil, "/nonexistent"},
+		"context is over": {over, krb5.PasswordTickets(peers.Alice, password("x"), conf), context.DeadlineExceeded, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := tt.source(tt.ctx, "cifs/"+krb5Host)
+			if err == nil || tt.err != nil && !errors.Is(err, tt.err) || !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("%v", err)
 			}
 		})
 	}

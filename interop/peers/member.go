@@ -50,6 +50,33 @@ func (d *Domain) Member(ctx context.Context, host string) (*Member, error) {
 	return m, nil
 }
 
+// withoutPAC sets NO_AUTH_DATA_REQUIRED of an account's userAccountControl
+// ([MS-KILE] 3.3.5.3).
+const withoutPAC = `
+import sys
+import ldb
+from samba.auth import system_session
+from samba.param import LoadParm
+from samba.samdb import SamDB
+lp = LoadParm()
+lp.load(sys.argv[1])
+sam = SamDB(lp=lp, session_info=system_session())
+found = sam.search(expression="sAMAccountName=" + sys.argv[2], attrs=["userAccountControl"])[0]
+change = ldb.Message(found.dn)
+flags = str(int(str(found["userAccountControl"])) | 0x2000000)
+change["f"] = ldb.MessageElement(flags, ldb.FLAG_MOD_REPLACE, "userAccountControl")
+sam.modify(change)
+`
+
+// WithoutPAC has the domain's KDC leave the PAC out of tickets for a member.
+func (d *Domain) WithoutPAC(ctx context.Context, m *Member) error {
+	out, err := d.Exec(ctx, python, "-c", withoutPAC, filepath.Join(d.dir, "etc", "smb.conf"), m.Account)
+	if err == nil && out.Code != 0 {
+		err = fmt.Errorf("peers: leaving out the PAC: %s", out)
+	}
+	return err
+}
+
 // addHost makes names resolve to 127.0.0.1 for commands of the domain.
 func (d *Domain) addHost(names ...string) error {
 	f, err := os.OpenFile(filepath.Join(d.dir, "hosts"), os.O_APPEND|os.O_WRONLY, 0)

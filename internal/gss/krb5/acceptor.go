@@ -21,8 +21,9 @@ type Config struct {
 	// replaced or changed; while it is not in order, the keys of the last one
 	// serve on.
 	Keytab string
-	// AllowRC4 lets in tickets and session keys of rc4-hmac, whose keys are
-	// the NT hashes of passwords. A domain that still needs it should not.
+	// AllowRC4 lets in tickets sealed with rc4-hmac, whose keys are the NT
+	// hashes of passwords: for a service whose account has no AES keys yet. The
+	// session key in the ticket is to be AES in any case.
 	AllowRC4 bool
 	// ClockSkew is how far a client's clock may be off, DefaultClockSkew
 	// unless set.

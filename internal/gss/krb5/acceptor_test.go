@@ -108,14 +108,14 @@ func TestRefusals(t *testing.T) {
 				f.part.key = drawKey(t, RC4HMAC)
 				f.authKey = f.part.key
 			},
-			log: "rc4-hmac is not allowed", sentinel: gss.ErrRefused, code: codeGeneric,
+			cfg: Config{AllowRC4: true}, log: "the session key is of rc4-hmac", sentinel: gss.ErrRefused, code: codeGeneric,
 		},
 		"RC4 sub-key": {
 			change: func(t *testing.T, f *forgery) {
 				k := drawKey(t, RC4HMAC)
 				f.auth.subkey = &k
 			},
-			log: "rc4-hmac is not allowed", sentinel: gss.ErrRefused, code: codeGeneric,
+			cfg: Config{AllowRC4: true}, log: "the session key is of rc4-hmac", sentinel: gss.ErrRefused, code: codeGeneric,
 		},
 		"DES session key": {
 			change: func(t *testing.T, f *forgery) { f.part.key = Key{3, make([]byte, 8)} },
@@ -391,5 +391,25 @@ func TestOutOfPlace(t *testing.T) {
 	}
 	if _, _, err := x.Step(t.Context(), token); !errors.Is(err, gss.ErrToken) {
 		t.Errorf("after the end: %v", err)
+	}
+}
+
+// Names that look alike when their parts are just joined are not the same to
+// the configuration.
+func TestPrincipalSIDsAreOfOneName(t *testing.T) {
+	for _, parts := range [][]string{{"a/b"}, {"a", "b"}, {"a@BKRP.TEST"}} {
+		f := forge(t)
+		f.pac, f.part.authData = nil, nil
+		f.part.client = principal{1, parts}
+		f.auth.client = f.part.client
+		sids := map[string]dtyp.SID{"a/b@BKRP.TEST": dtyp.MustParseSID("S-1-5-21-1-2-3-4"), "a@BKRP.TEST": dtyp.MustParseSID("S-1-5-21-1-2-3-5")}
+		_, sc, _, err := f.try(t, Config{PrincipalSIDs: sids}, 0)
+		if len(parts) == 2 {
+			if err != nil || sc.Identity().SID != sids["a/b@BKRP.TEST"] {
+				t.Errorf("%q: %v", parts, err)
+			}
+		} else if !errors.Is(err, errNoPAC) {
+			t.Errorf("%q: %v", parts, err)
+		}
 	}
 }

@@ -143,8 +143,18 @@ type principal struct {
 	parts []string
 }
 
-// String is the name without its realm, for logs and comparison.
-func (p principal) String() string { return strings.Join(p.parts, "/") }
+// quoted marks what separates the parts of a name where it is a part of one.
+var quoted = strings.NewReplacer(`\`, `\\`, "/", `\/`, "@", `\@`)
+
+// String is the name without its realm, as other programs write it too. No two
+// names have the same one, so that it may be looked up in a configuration.
+func (p principal) String() string {
+	parts := make([]string, len(p.parts))
+	for i, part := range p.parts {
+		parts[i] = quoted.Replace(part)
+	}
+	return strings.Join(parts, "/")
+}
 
 // equal compares the parts: the kind is a hint (RFC 4120 6.2).
 func (p principal) equal(q principal) bool {

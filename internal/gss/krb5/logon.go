@@ -3,6 +3,7 @@ package krb5
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/seed05845750/bkrp/dtyp"
@@ -15,6 +16,7 @@ import (
 var (
 	errTicketKey   = fmt.Errorf("krb5: the ticket is sealed with another key than the keytab's: %w", gss.ErrLogon)
 	errRC4         = fmt.Errorf("krb5: rc4-hmac is not allowed by the configuration: %w", gss.ErrRefused)
+	errRC4Session  = fmt.Errorf("krb5: the session key is of rc4-hmac, which protects no messages here: %w", gss.ErrRefused)
 	errUserToUser  = fmt.Errorf("krb5: user-to-user ticket: %w", gss.ErrRefused)
 	errSessionKey  = fmt.Errorf("krb5: the authenticator is sealed with another key than the ticket's: %w", gss.ErrLogon)
 	errMatch       = fmt.Errorf("krb5: the authenticator names another client than the ticket: %w", gss.ErrLogon)
@@ -105,10 +107,10 @@ func (l *logon) openTicket() error {
 	return errTicketKey
 }
 
-// checkKey says whether a key that a peer brings is of a type that is allowed.
+// checkKey says whether a key that a peer brings can protect messages.
 func (l *logon) checkKey(k Key) error {
-	if k.Type == RC4HMAC && !l.AllowRC4 {
-		return errRC4
+	if k.Type == RC4HMAC {
+		return errRC4Session
 	}
 	return k.check()
 }
@@ -195,7 +197,8 @@ func (l *logon) checkPAC(raw []byte) (*pac.PAC, dtyp.SID, error) {
 	if err != nil {
 		return nil, dtyp.SID{}, err
 	}
-	if err := p.CheckClient(l.part.client.String(), l.part.realm, l.part.authTime); err != nil {
+	// Domain controllers join the parts of a name without marks.
+	if err := p.CheckClient(strings.Join(l.part.client.parts, "/"), l.part.realm, l.part.authTime); err != nil {
 		return nil, dtyp.SID{}, err
 	}
 	sid, err := p.SID()

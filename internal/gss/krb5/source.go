@@ -12,9 +12,7 @@ import (
 	"github.com/oiweiwei/gokrb5.fork/v9/client"
 	"github.com/oiweiwei/gokrb5.fork/v9/config"
 	"github.com/oiweiwei/gokrb5.fork/v9/credentials"
-	"github.com/oiweiwei/gokrb5.fork/v9/iana/errorcode"
 	ktfile "github.com/oiweiwei/gokrb5.fork/v9/keytab"
-	"github.com/oiweiwei/gokrb5.fork/v9/messages"
 	"github.com/oiweiwei/gokrb5.fork/v9/types"
 
 	"github.com/seed05845750/bkrp/internal/gss"
@@ -206,11 +204,13 @@ func kdcError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	var k messages.KRBError
-	if errors.As(err, &k) {
-		switch k.ErrorCode {
-		case errorcode.KDC_ERR_PREAUTH_FAILED, errorcode.KDC_ERR_C_PRINCIPAL_UNKNOWN, errorcode.KDC_ERR_CLIENT_REVOKED, errorcode.KDC_ERR_KEY_EXPIRED:
-			return fmt.Errorf("%w: %w", gss.ErrLogon, err)
+	// The library makes text of the KDC's answers, with the names of the codes
+	// in RFC 4120 7.5.9.
+	for _, code := range []string{
+		"KDC_ERR_PREAUTH_FAILED", "KDC_ERR_C_PRINCIPAL_UNKNOWN", "KDC_ERR_CLIENT_REVOKED", "KDC_ERR_KEY_EXPIRED",
+	} {
+		if strings.Contains(err.Error(), code) {
+			return fmt.Errorf("krb5: the KDC answers %s: %w", code, gss.ErrLogon)
 		}
 	}
 	return err
