@@ -200,3 +200,43 @@ func TestKerberosCredentials(t *testing.T) {
 		})
 	}
 }
+
+// TestKerberosRC4Service has an account of the domain with an RC4 key alone:
+// it is served where the configuration says so, with an AES session key.
+func TestKerberosRC4Service(t *testing.T) {
+	dc := DC(t)
+	const spn = "cifs/srv3.bkrp.test"
+	m, err := dc.Member(t.Context(), "srv3.bkrp.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := dc.OnlyRC4(t.Context(), m, spn); err != nil {
+		t.Fatal(err)
+	}
+	source := krb5.PasswordTickets(peers.Alice+"@"+dc.Realm(), func() string { return dc.Password(peers.Alice) }, dc.Krb5Conf())
+	for _, allowed := range []bool{false, true} {
+		logged := &lockedBuffer{}
+		a, err := krb5.NewAcceptor(krb5.Config{Keytab: m.Keytab, AllowRC4: allowed, Log: slog.New(slog.NewTextHandler(logged, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := krb5.NewInitiator(source).Initiate(gss.InitiateOptions{Target: spn, Flags: gss.Confidentiality})
+		token, _, err := x.Step(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, sc, err := a.Accept(gss.AcceptOptions{}).Step(t.Context(), token)
+		if !allowed {
+			if !errors.Is(err, gss.ErrRefused) || !strings.Contains(logged.String(), "rc4-hmac is not allowed") {
+				t.Errorf("not allowed: %v\n%s", err, logged)
+			}
+			continue
+		}
+		if err != nil || sc.Identity().SID.String() != sidOf(t, dc, peers.Alice) {
+			t.Fatalf("allowed: %v\n%s", err, logged)
+		}
+		if _, sc, err = x.Step(t.Context(), out); err != nil || sc == nil {
+			t.Errorf("our client: %v", err)
+		}
+	}
+}

@@ -50,6 +50,29 @@ func (d *Domain) Member(ctx context.Context, host string) (*Member, error) {
 	return m, nil
 }
 
+// OnlyRC4 has the domain seal tickets for a member with RC4, with AES session
+// keys in them (RC4-HMAC and AES256-CTS-HMAC-SHA1-96-SK), as for an account
+// from before there was AES, and writes its keytab anew.
+func (d *Domain) OnlyRC4(ctx context.Context, m *Member, spn string) error {
+	admin := Administrator + "%" + d.passwords[Administrator]
+	if err := os.Remove(m.Keytab); err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"net", "ads", "enctypes", "set", m.Account, "36", "-s", d.Conf(), "-S", d.Host, "-U", admin},
+		{"samba-tool", "domain", "exportkeytab", m.Keytab, "--principal=" + spn, "-s", filepath.Join(d.dir, "etc", "smb.conf")},
+	} {
+		out, err := d.Exec(ctx, args...)
+		if err == nil && out.Code != 0 {
+			err = fmt.Errorf("peers: %s: %s", args[0], out)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // withoutPAC sets NO_AUTH_DATA_REQUIRED of an account's userAccountControl
 // ([MS-KILE] 3.3.5.3).
 const withoutPAC = `
