@@ -1,6 +1,7 @@
 package krb5
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -81,6 +82,7 @@ type acceptExchange struct {
 	waiting *session
 	ticket  Key    // the session key of the ticket
 	nonce   uint32 // the sequence number that the third leg has to give back
+	sent    []byte // the ciphertext of our AP-REP, which has that number in it too
 }
 
 // Step implements gss.Exchange.
@@ -91,7 +93,7 @@ func (e *acceptExchange) Step(ctx context.Context, in []byte) (out []byte, sc gs
 	case e.waiting != nil:
 		e.done = true
 		s, err := e.conclude(ctx, in)
-		e.waiting, e.ticket = nil, Key{}
+		e.waiting, e.ticket, e.sent = nil, Key{}, nil
 		if err != nil {
 			return nil, nil, err
 		}
@@ -174,7 +176,11 @@ func (e *acceptExchange) answer(l *logon, s *session) ([]byte, error) {
 		return nil, err
 	}
 	if s.flags&gss.DCEStyle != 0 {
-		e.waiting, e.ticket, e.nonce = s, l.part.key, reply.seq
+		ours, err := parseAPRep(out)
+		if err != nil {
+			return nil, err
+		}
+		e.waiting, e.ticket, e.nonce, e.sent = s, l.part.key, reply.seq, ours.cipher
 		return out, nil
 	}
 	return frame(tokenAPRep, out)
@@ -201,6 +207,11 @@ func (e *acceptExchange) checkThird(in []byte) error {
 	}
 	if id != tokenAPRep {
 		return malformed("token: not an AP-REP")
+	}
+	// Both AP-REPs are sealed with the same key for the same usage: ours, sent
+	// back, would pass for the client's.
+	if theirs, err := parseAPRep(message); err == nil && bytes.Equal(theirs.cipher, e.sent) {
+		return errThirdLeg
 	}
 	part, err := openAPRep(e.ticket, message)
 	if errors.Is(err, errDecrypt) || err == nil && part.seq != e.nonce {
