@@ -79,9 +79,6 @@ func (l *logon) Sum(b []byte) []byte {
 	return mic
 }
 
-// SessionKey is the key that SMB derives its own from: 16 octets, whatever the
-// length of the context's ([MS-SMB2] 3.2.5.3.1), which the library leaves to
-// the mechanism.
 // smbKeySize is how much of a mechanism's key is the session's ([MS-SMB2]
 // 3.2.5.3); the ciphers of the library take no more either.
 const smbKeySize = 16
