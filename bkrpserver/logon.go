@@ -31,6 +31,7 @@ func newLogon(cfg *Config) (l *logon, err error) {
 			AllowRC4:      k.AllowRC4,
 			ClockSkew:     k.ClockSkew,
 			PrincipalSIDs: k.PrincipalSIDs,
+			DomainSID:     cfg.Service.Store.Domain().SID,
 			Log:           cfg.logger(),
 		})
 		if err != nil {

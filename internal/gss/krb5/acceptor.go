@@ -33,6 +33,10 @@ type Config struct {
 	// no PAC into its tickets. It is not looked at for a ticket with a PAC,
 	// and who is in neither is refused.
 	PrincipalSIDs map[string]dtyp.SID
+	// DomainSID is the SID of the server's own domain. With it a client of
+	// another realm is refused whose PAC gives him a SID of this domain, which
+	// an account that is mapped to a principal of a foreign realm has as well.
+	DomainSID dtyp.SID
 
 	// Now is time.Now unless set.
 	Now func() time.Time

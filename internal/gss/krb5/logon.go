@@ -179,10 +179,10 @@ func (l *logon) identity() (gss.Identity, error) {
 	if err != nil {
 		return gss.Identity{}, fmt.Errorf("krb5: %w: %w", err, gss.ErrRefused)
 	}
-	return gss.Identity{
+	return l.filterForeign(gss.Identity{
 		SID: sid, Domain: p.Logon.LogonDomainName, Name: p.Logon.EffectiveName,
 		Groups: p.Groups(), Mechanism: "krb5",
-	}, nil
+	})
 }
 
 // checkPAC believes the PAC or says why not ([MS-KILE] 3.4.5.3).

@@ -1,0 +1,37 @@
+package krb5
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/internal/gss"
+)
+
+var errForeignSID = fmt.Errorf("krb5: the PAC of another realm's client names a user of this domain: %w", gss.ErrRefused)
+
+// filterForeign holds what the PAC says of another realm's client against the
+// domain's own SID. Our KDC filters the SIDs that come in over a trust
+// ([MS-PAC] 4.1.2.2), but not every KDC does, and then the other realm could
+// make anybody here of its users: nobody in this domain, and no member of its
+// groups or of BUILTIN, logs on from another realm.
+func (l *logon) filterForeign(id gss.Identity) (gss.Identity, error) {
+	if l.DomainSID.IsZero() || l.part.realm == l.req.ticket.realm {
+		return id, nil
+	}
+	if l.ownSID(id.SID) {
+		return gss.Identity{}, fmt.Errorf("%w: %v", errForeignSID, id.SID)
+	}
+	id.Groups = slices.DeleteFunc(id.Groups, l.ownSID)
+	return id, nil
+}
+
+// ownSID reports whether only our own KDC may speak of the SID.
+func (l *logon) ownSID(sid dtyp.SID) bool {
+	domain, _, ok := sid.Cut()
+	if !ok || domain == l.DomainSID {
+		return true
+	}
+	sub := sid.SubAuthorities()
+	return sid.Authority() == 5 && sub[0] == 32
+}
