@@ -80,7 +80,7 @@ func (l *logon) verify(message []byte) (err error) {
 		return err
 	}
 	// Last, so that nothing but whole and timely requests fill the cache.
-	return l.replay.admit(l.req.authenticator.cipher, l.auth.ctime, l.now)
+	return l.replay.admit(l.client(), l.req.authenticator.cipher, l.auth.ctime, l.now)
 }
 
 // openTicket finds the key of the ticket and opens it.

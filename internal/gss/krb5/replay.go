@@ -10,14 +10,25 @@ import (
 	"github.com/seed05845750/bkrp/internal/gss"
 )
 
-// maxReplay bounds the requests that are remembered: 32 octets each, some
-// 40 MiB in all, and at 5 minutes of skew 3000 new ones in a second.
-const maxReplay = 1 << 20
+const (
+	// maxReplay bounds the requests that are remembered: some 40 MiB in all, 100
+	// if each is of another client, and at 5 minutes of skew 2500 new ones in a
+	// second.
+	maxReplay = 1 << 20
+	// replayShare is the part of them that one client may have, a fourth: with
+	// one ticket anybody can make requests as fast as they are answered, and
+	// is not to keep out all the others by it.
+	replayShare = 4
+)
 
 var (
 	errReplay     = fmt.Errorf("krb5: the request was seen before: %w", gss.ErrLogon)
 	errReplayFull = errors.New("krb5: too many logons to remember them all; set back the clock skew or spread the load")
+	errReplayMany = errors.New("krb5: too many logons of this client to remember them all; see what it does, or set back the clock skew")
 )
+
+// clientID is a hash of a client's name, which may be long.
+type clientID [16]byte
 
 // requestID is a hash of the sealed authenticator, which no two requests
 // share: it has a random confounder under a MAC.
@@ -37,43 +48,71 @@ type replayCache struct {
 	size int
 	// minutes holds the requests by the minute that they say they were made
 	// in, so that they are forgotten by the minute.
-	minutes map[int64]map[requestID]struct{}
+	minutes map[int64]*replayMinute
+}
+
+// replayMinute is the requests of one minute, and how many of them each client
+// made.
+type replayMinute struct {
+	seen    map[requestID]struct{}
+	clients map[clientID]int
 }
 
 func newReplayCache(skew time.Duration, most int) *replayCache {
-	return &replayCache{skew: skew, max: most, minutes: make(map[int64]map[requestID]struct{})}
+	return &replayCache{skew: skew, max: most, minutes: make(map[int64]*replayMinute)}
 }
 
-// admit remembers a request that was made at made, by the client, which is
-// within the skew of now. It fails when the request was admitted before, and
-// when there is no room for it: one that is not remembered is not let in.
-func (c *replayCache) admit(sealed []byte, made, now time.Time) error {
+// admit remembers a request that was made at made, by the clock of the client,
+// which is within the skew of now. It fails when the request was admitted
+// before, and when there is no room for it: one that is not remembered is not
+// let in.
+func (c *replayCache) admit(client string, sealed []byte, made, now time.Time) error {
 	hash := sha256.Sum256(sealed)
 	id := requestID(hash[:])
+	hash = sha256.Sum256([]byte(client))
+	who := clientID(hash[:])
 	minute := made.Unix() / 60
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.minutes[minute][id]; ok {
-		return errReplay
+	m := c.minutes[minute]
+	if m != nil {
+		if _, ok := m.seen[id]; ok {
+			return errReplay
+		}
 	}
 	c.forget(now)
 	if c.size >= c.max {
 		return errReplayFull
 	}
-	if c.minutes[minute] == nil {
-		c.minutes[minute] = make(map[requestID]struct{})
+	if c.sizeOf(who) >= c.max/replayShare {
+		return errReplayMany
 	}
-	c.minutes[minute][id] = struct{}{}
+	if m = c.minutes[minute]; m == nil {
+		m = &replayMinute{make(map[requestID]struct{}), make(map[clientID]int)}
+		c.minutes[minute] = m
+	}
+	m.seen[id] = struct{}{}
+	m.clients[who]++
 	c.size++
 	return nil
 }
 
-// forget drops the minutes that end before the skew begins. The skew bounds
-// how many there are.
+// sizeOf is how many requests of a client are remembered.
+func (c *replayCache) sizeOf(who clientID) (n int) {
+	for _, m := range c.minutes {
+		n += m.clients[who]
+	}
+	return n
+}
+
+// forget drops the minutes that end before the skew begins, one minute later
+// than they have to be remembered: another logon may have looked at the clock
+// just before, or the clock was set back a little. The skew bounds how many
+// there are.
 func (c *replayCache) forget(now time.Time) {
-	for minute, ids := range c.minutes {
-		if time.Unix((minute+1)*60, 0).Before(now.Add(-c.skew)) {
-			c.size -= len(ids)
+	for minute, m := range c.minutes {
+		if time.Unix((minute+2)*60, 0).Before(now.Add(-c.skew)) {
+			c.size -= len(m.seen)
 			delete(c.minutes, minute)
 		}
 	}
