@@ -52,8 +52,13 @@ func (l *logon) service() string {
 	if l.req == nil {
 		return ""
 	}
-	return l.req.ticket.service.String() + "@" + l.req.ticket.realm
+	name := l.req.ticket.service.String() + "@" + l.req.ticket.realm
+	return name[:min(len(name), maxLogged)]
 }
+
+// maxLogged bounds what of a name that nobody vouches for goes into the log, in
+// octets: it may have 17 KiB.
+const maxLogged = 256
 
 func (l *logon) etype() string {
 	if l.req == nil {
