@@ -30,8 +30,9 @@ type Config struct {
 	// unless set.
 	ClockSkew time.Duration
 	// PrincipalSIDs says who a principal, "alice@REALM", is where the KDC puts
-	// no PAC into its tickets. It is not looked at for a ticket with a PAC,
-	// and who is in neither is refused.
+	// no PAC into its tickets, or one without LOGON_INFO, which has to be in
+	// order. It is not looked at where the PAC says who the client is, and who
+	// is in neither is refused.
 	PrincipalSIDs map[string]dtyp.SID
 	// DomainSID is the SID of the server's own domain. With it a client of
 	// another realm is refused whose PAC gives him a SID of this domain, which

@@ -184,6 +184,13 @@ func (l *logon) identity() (gss.Identity, error) {
 	if err != nil {
 		return gss.Identity{}, fmt.Errorf("krb5: %w: %w", err, gss.ErrRefused)
 	}
+	if p.NoLogon {
+		id, err := l.configured()
+		if err != nil {
+			err = fmt.Errorf("the PAC has no LOGON_INFO: %w", err)
+		}
+		return id, err
+	}
 	return l.filterForeign(gss.Identity{
 		SID: sid, Domain: p.Logon.LogonDomainName, Name: p.Logon.EffectiveName,
 		Groups: p.Groups(), Mechanism: "krb5",
@@ -205,6 +212,10 @@ func (l *logon) checkPAC(raw []byte) (*pac.PAC, dtyp.SID, error) {
 	// Domain controllers join the parts of a name without marks.
 	if err := p.CheckClient(strings.Join(l.part.client.parts, "/"), l.part.realm, l.part.authTime); err != nil {
 		return nil, dtyp.SID{}, err
+	}
+	if p.NoLogon {
+		// MIT's KDC makes such ones since 1.20, to sign the ticket with.
+		return p, dtyp.SID{}, nil
 	}
 	sid, err := p.SID()
 	return p, sid, err

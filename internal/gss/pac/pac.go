@@ -40,8 +40,10 @@ const (
 
 // PAC is a parsed certificate.
 type PAC struct {
-	// Logon says who the client is.
-	Logon LogonInfo
+	// Logon says who the client is, unless NoLogon: a KDC that knows no SIDs,
+	// such as MIT's, may leave it out.
+	Logon   LogonInfo
+	NoLogon bool
 	// Client says which ticket the certificate is of.
 	Client ClientInfo
 	// named is the SID that PAC_REQUESTOR or UPN_DNS_INFO name besides; zero
@@ -60,13 +62,15 @@ func Parse(b []byte) (*PAC, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, kind := range []uint32{kindLogonInfo, kindClientInfo, kindServerSum, kindKDCSum} {
+	for _, kind := range []uint32{kindClientInfo, kindServerSum, kindKDCSum} {
 		if _, ok := buffers[kind]; !ok {
 			return nil, fmt.Errorf("%w: no buffer of type %d", ErrMissing, kind)
 		}
 	}
 	p := &PAC{signed: append([]byte(nil), b...)}
-	if p.Logon, err = parseLogonInfo(buffers[kindLogonInfo].in(b)); err != nil {
+	if logon, ok := buffers[kindLogonInfo]; !ok {
+		p.NoLogon = true
+	} else if p.Logon, err = parseLogonInfo(logon.in(b)); err != nil {
 		return nil, err
 	}
 	if p.Client, err = parseClientInfo(buffers[kindClientInfo].in(b)); err != nil {

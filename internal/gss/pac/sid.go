@@ -12,9 +12,13 @@ const ridGuest = 501
 // SID is who the client is: the RID in the domain of the logon, or, where the
 // RID is zero, the first of the extra SIDs ([MS-PAC] 2.5, UserId). Where the
 // certificate names the SID in another buffer too, it has to be the same. The
-// error wraps ErrMalformed for a certificate that names nobody, and ErrClient
-// for a guest or one that contradicts itself.
+// error wraps ErrMissing for a certificate without LOGON_INFO, ErrMalformed for
+// one that names nobody in it, and ErrClient for a guest or one that contradicts
+// itself.
 func (p *PAC) SID() (dtyp.SID, error) {
+	if p.NoLogon {
+		return dtyp.SID{}, fmt.Errorf("%w: no buffer of type %d", ErrMissing, kindLogonInfo)
+	}
 	sid, err := p.Logon.sid()
 	if err != nil {
 		return dtyp.SID{}, err
