@@ -2,9 +2,11 @@ package bkrp
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
+	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -289,6 +291,48 @@ func TestFaultIsCaught(t *testing.T) {
 	c := bytes.Repeat([]byte{0x21}, modulusSize)
 	if m, err := k.DecryptRaw(c); err != errFault || m != nil {
 		t.Errorf("got %d octets, %v", len(m), err)
+	}
+}
+
+// DecryptRaw agrees with plain arithmetic, also where a half of the ciphertext
+// is above a prime, or the whole a multiple of one.
+func TestDecryptRawArithmetic(t *testing.T) {
+	for range 4 {
+		k, err := GenerateKeyPair("example.com", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := k.AppendBinary(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		numbers, err := parseRSABlob(b[12:1184])
+		if err != nil {
+			t.Fatal(err)
+		}
+		one := big.NewInt(1)
+		half := new(big.Int).Lsh(one, 1024)
+		low := new(big.Int).Sub(half, one) // the low half all ones
+		inputs := []*big.Int{
+			new(big.Int), one, new(big.Int).Sub(numbers.n, one), numbers.p, numbers.q, low, half,
+			new(big.Int).Mul(numbers.p, big.NewInt(3)), new(big.Int).Sub(numbers.n, numbers.q),
+			new(big.Int).Add(new(big.Int).Lsh(new(big.Int).Sub(numbers.p, one), 1023), low),
+		}
+		for range 50 {
+			x, err := rand.Int(rand.Reader, numbers.n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			inputs = append(inputs, x)
+		}
+		for _, x := range inputs {
+			x.Mod(x, numbers.n)
+			want := new(big.Int).Exp(x, numbers.d, numbers.n)
+			got, err := k.DecryptRaw(x.FillBytes(make([]byte, modulusSize)))
+			if err != nil || new(big.Int).SetBytes(got).Cmp(want) != 0 {
+				t.Fatalf("%x: %v", x, err)
+			}
+		}
 	}
 }
 

@@ -52,6 +52,8 @@ type crtKey struct {
 	dP, dQ []byte
 	qInv   *bigmod.Nat // modulo p
 	qModN  *bigmod.Nat
+	// highP and highQ are 2^1024 modulo p and modulo q, for reduce.
+	highP, highQ *bigmod.Nat
 }
 
 // rsaNumbers are the numbers of a key, as it is stored.
@@ -156,17 +158,27 @@ func (k *rsaNumbers) newCRT(n *bigmod.Modulus) *crtKey {
 	if errP != nil || errQ != nil {
 		return nil
 	}
+	highP, errHighP := highHalf(k.p, p)
+	highQ, errHighQ := highHalf(k.q, q)
 	qInv, errInv := bigmod.NewNat().SetBytes(k.qInv.FillBytes(make([]byte, primeSize)), p)
-	if errInv != nil {
+	if errHighP != nil || errHighQ != nil || errInv != nil {
 		return nil
 	}
 	return &crtKey{
 		p: p, q: q,
+		highP: highP, highQ: highQ,
 		dP:    k.dP.FillBytes(make([]byte, primeSize)),
 		dQ:    k.dQ.FillBytes(make([]byte, primeSize)),
 		qInv:  qInv,
 		qModN: bigmod.NewNat().Mod(q.Nat(), n),
 	}
+}
+
+// highHalf is what the high half of a number of modulusSize octets is to be
+// multiplied by to have it modulo a prime: 2^1024 modulo that prime.
+func highHalf(prime *big.Int, m *bigmod.Modulus) (*bigmod.Nat, error) {
+	r := new(big.Int).Lsh(big.NewInt(1), 8*primeSize)
+	return bigmod.NewNat().SetBytes(r.Mod(r, prime).FillBytes(make([]byte, primeSize)), m)
 }
 
 func minusOne(x *big.Int) *big.Int { return new(big.Int).Sub(x, big.NewInt(1)) }
@@ -204,7 +216,9 @@ func (k *rsaKey) decrypt(c []byte) ([]byte, error) {
 	}
 	var m *bigmod.Nat
 	if k.crt != nil {
-		m = k.crt.exp(x, k.n)
+		if m, err = k.crt.exp(c, k.n); err != nil {
+			return nil, errFault
+		}
 	} else {
 		m = bigmod.NewNat().Exp(x, k.d, k.n)
 	}
@@ -214,16 +228,33 @@ func (k *rsaKey) decrypt(c []byte) ([]byte, error) {
 	return m.Bytes(k.n), nil
 }
 
-// exp is x^d mod n by the Chinese remainder theorem:
-// m2 + q*((m1-m2)*qInv mod p) with m1 = x^dP mod p and m2 = x^dQ mod q.
-func (k *crtKey) exp(x *bigmod.Nat, n *bigmod.Modulus) *bigmod.Nat {
-	t := bigmod.NewNat()
-	m := bigmod.NewNat().Exp(t.Mod(x, k.p), k.dP, k.p)
-	m2 := bigmod.NewNat().Exp(t.Mod(x, k.q), k.dQ, k.q)
-	m.Sub(t.Mod(m2, k.p), k.p)
+// exp is c^d mod n by the Chinese remainder theorem:
+// m2 + q*((m1-m2)*qInv mod p) with m1 = c^dP mod p and m2 = c^dQ mod q.
+func (k *crtKey) exp(c []byte, n *bigmod.Modulus) (*bigmod.Nat, error) {
+	cP, errP := reduce(c, k.highP, k.p)
+	cQ, errQ := reduce(c, k.highQ, k.q)
+	if err := errors.Join(errP, errQ); err != nil {
+		return nil, err
+	}
+	m := bigmod.NewNat().Exp(cP, k.dP, k.p)
+	m2 := bigmod.NewNat().Exp(cQ, k.dQ, k.q)
+	m.Sub(bigmod.NewNat().Mod(m2, k.p), k.p)
 	m.Mul(k.qInv, k.p)
 	m.ExpandFor(n).Mul(k.qModN, n)
-	return m.Add(m2.ExpandFor(n), n)
+	return m.Add(m2.ExpandFor(n), n), nil
+}
+
+// reduce is c modulo a prime of exactly primeSize octets, by its halves, each of
+// which is below twice the prime. bigmod's own Mod goes bit by bit and would take
+// a twentieth of the whole operation. It is constant-time; the errors, of a prime
+// that is too short, cannot be, since newCRT looks at that.
+func reduce(c []byte, high *bigmod.Nat, prime *bigmod.Modulus) (*bigmod.Nat, error) {
+	h, errH := bigmod.NewNat().SetOverflowingBytes(c[:primeSize], prime)
+	l, errL := bigmod.NewNat().SetOverflowingBytes(c[primeSize:], prime)
+	if err := errors.Join(errH, errL); err != nil {
+		return nil, err
+	}
+	return h.Mul(high, prime).Add(l, prime), nil
 }
 
 // clear overwrites what can be reached of the key; bigmod keeps p and q.
