@@ -109,6 +109,9 @@ var layerForeignTests = map[string][]string{
 // layerOldCrypto says which files use what nobody would choose today. Each
 // is the file of the structure or exchange whose specification requires it.
 var layerOldCrypto = map[string][]string{
+	// Nor is randomness that can be guessed: tests draw addresses with it.
+	"math/rand":    {},
+	"math/rand/v2": {"interop/peers/domain.go"},
 	"crypto/rc4": {
 		"serverwrapped.go",                                          // 2.2.4.1
 		"internal/gss/ntlm/keys.go", "internal/gss/ntlm/session.go", // [MS-NLMP] 3.4
