@@ -101,8 +101,8 @@ func (d *Domain) WithoutPAC(ctx context.Context, m *Member) error {
 }
 
 // addHost makes names resolve to 127.0.0.1 for commands of the domain.
-func (d *Domain) addHost(names ...string) error {
-	f, err := os.OpenFile(filepath.Join(d.dir, "hosts"), os.O_APPEND|os.O_WRONLY, 0)
+func (c *Client) addHost(names ...string) error {
+	f, err := os.OpenFile(filepath.Join(c.dir, "hosts"), os.O_APPEND|os.O_WRONLY, 0)
 	if err != nil {
 		return fmt.Errorf("adding a host: %w", err)
 	}
@@ -114,15 +114,19 @@ func (d *Domain) addHost(names ...string) error {
 }
 
 // Krb5Conf is the path of the domain's krb5.conf.
-func (d *Domain) Krb5Conf() string { return filepath.Join(d.dir, "krb5.conf") }
+func (c *Client) Krb5Conf() string { return filepath.Join(c.dir, "krb5.conf") }
 
 // Kinit gets a user's ticket-granting ticket, and tickets for the services,
 // and gives the path of their cache.
 func (d *Domain) Kinit(ctx context.Context, user string, services ...string) (string, error) {
-	cache := filepath.Join(d.dir, "krb5cc_"+user)
-	out, err := d.exec(ctx, []byte(d.passwords[user]+"\n"), "kinit", "-c", "FILE:"+cache, user)
+	return d.kinit(ctx, user, d.passwords[user], services)
+}
+
+func (c *Client) kinit(ctx context.Context, user, password string, services []string) (string, error) {
+	cache := filepath.Join(c.dir, "krb5cc_"+user)
+	out, err := c.exec(ctx, []byte(password+"\n"), "kinit", "-c", "FILE:"+cache, user)
 	if err == nil && out.Code == 0 && len(services) > 0 {
-		out, err = d.Exec(ctx, append([]string{"kvno", "-c", "FILE:" + cache}, services...)...)
+		out, err = c.Exec(ctx, append([]string{"kvno", "-c", "FILE:" + cache}, services...)...)
 	}
 	if err == nil && out.Code != 0 {
 		err = fmt.Errorf("peers: kinit %s: %s", user, out)
