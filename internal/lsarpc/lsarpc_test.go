@@ -518,6 +518,10 @@ func TestCallerByName(t *testing.T) {
 		t.Fatal(err)
 	}
 	carol := gss.Identity{Name: "Carol", SID: sid}
+	// One of a realm whose users the configuration gives SIDs of this domain,
+	// and one of another domain.
+	erin := gss.Identity{Domain: "REALM.TEST", Name: "Carol", SID: sid}
+	frank := gss.Identity{Domain: "OTHER", Name: "frank", SID: dtyp.MustParseSID("S-1-5-21-9-9-9-4711")}
 	for _, tt := range []struct {
 		caller gss.Identity
 		name   string
@@ -528,12 +532,21 @@ func TestCallerByName(t *testing.T) {
 		{carol, "carol@" + cfg.Domain.DNSName, true},
 		{carol, `OTHER\carol`, false},
 		{carol, "dave", false},
+		{erin, `realm.test\carol`, true},
+		{erin, `OTHER\carol`, false},
+		{frank, `other\Frank`, true},
+		{frank, "frank", false},
+		{frank, cfg.Domain.NetBIOS + `\frank`, false},
+		{frank, `OTHER\carol`, false},
 		{gss.Identity{}, "carol", false},
 		{gss.Identity{Name: "Carol", SID: dtyp.MustParseSID("S-1-5-21-9-9-9-4711")}, "carol", false},
 	} {
 		p, ok, err := s.byName(t.Context(), tt.caller, tt.name)
-		if err != nil || ok != tt.want || ok && p.sid != sid {
+		if err != nil || ok != tt.want || ok && p.sid != tt.caller.SID {
 			t.Errorf("%v asks for %s: %v, %v, %v", tt.caller, tt.name, p, ok, err)
+		}
+		if domain, _, _ := p.sid.Cut(); ok && p.domain.sid != domain {
+			t.Errorf("%v asks for %s: %v of the domain %v", tt.caller, tt.name, p.sid, p.domain)
 		}
 		back, ok, err := s.bySID(t.Context(), tt.caller, sid)
 		if err != nil || ok != (tt.caller.SID == carol.SID) || ok && back.name != "Carol" {

@@ -86,6 +86,9 @@ func (s *server) byName(ctx context.Context, caller gss.Identity, text string) (
 	if name == "" {
 		return s.domainItself(), qualified && s.isDomain(domain), nil
 	}
+	if p, ok := s.self(caller); ok && qualified && strings.EqualFold(domain, caller.Domain) && strings.EqualFold(name, caller.Name) {
+		return p, true, nil
+	}
 	if !qualified || s.isDomain(domain) {
 		if p, ok, err := s.accountByName(ctx, caller, name); ok || err != nil {
 			return p, ok, err
@@ -99,11 +102,19 @@ func (s *server) byName(ctx context.Context, caller gss.Identity, text string) (
 	return principal{}, false, nil
 }
 
-// isOfDomain tells whether the caller is an account of the domain: the logon
-// proved the name and the SID, also where the accounts are kept elsewhere.
-func (s *server) isOfDomain(caller gss.Identity) bool {
+// self is the caller. The logon proved the name and the SID, also where the
+// account is kept elsewhere: in a directory, or in another domain, as which a
+// realm without SIDs of its own counts.
+func (s *server) self(caller gss.Identity) (p principal, ok bool) {
 	domain, _, ok := caller.SID.Cut()
-	return ok && domain == s.Domain.SID && caller.Name != ""
+	if !ok || caller.Name == "" {
+		return principal{}, false
+	}
+	p = s.user(Account{caller.Name, caller.SID})
+	if domain != s.Domain.SID {
+		p.domain = referencedDomain{caller.Domain, domain}
+	}
+	return p, p.domain.name != ""
 }
 
 // cutLast splits text around the last sep.
@@ -115,8 +126,8 @@ func cutLast(text, sep string) (before, after string, found bool) {
 }
 
 func (s *server) accountByName(ctx context.Context, caller gss.Identity, name string) (principal, bool, error) {
-	if s.isOfDomain(caller) && strings.EqualFold(caller.Name, name) {
-		return s.user(Account{caller.Name, caller.SID}), true, nil
+	if p, ok := s.self(caller); ok && p.domain == s.referenced() && strings.EqualFold(p.name, name) {
+		return p, true, nil
 	}
 	if s.AccountByName != nil {
 		a, err := s.AccountByName(ctx, name)
@@ -141,8 +152,11 @@ func (s *server) bySID(ctx context.Context, caller gss.Identity, sid dtyp.SID) (
 	if sid == s.Domain.SID {
 		return s.domainItself(), true, nil
 	}
+	if p, ok := s.self(caller); ok && p.sid == sid {
+		return p, true, nil
+	}
 	if domain, rid, cut := sid.Cut(); cut && domain == s.Domain.SID {
-		return s.accountBySID(ctx, caller, sid, rid)
+		return s.accountBySID(ctx, sid, rid)
 	}
 	for _, w := range wellKnown {
 		if w.sid == sid {
@@ -152,10 +166,7 @@ func (s *server) bySID(ctx context.Context, caller gss.Identity, sid dtyp.SID) (
 	return principal{}, false, nil
 }
 
-func (s *server) accountBySID(ctx context.Context, caller gss.Identity, sid dtyp.SID, rid uint32) (principal, bool, error) {
-	if s.isOfDomain(caller) && caller.SID == sid {
-		return s.user(Account{caller.Name, caller.SID}), true, nil
-	}
+func (s *server) accountBySID(ctx context.Context, sid dtyp.SID, rid uint32) (principal, bool, error) {
 	if s.AccountBySID != nil {
 		a, err := s.AccountBySID(ctx, sid)
 		if err == nil {
