@@ -147,7 +147,7 @@ func TestRefusals(t *testing.T) {
 		},
 		"no PAC": {
 			change: func(_ *testing.T, f *forgery) { f.pac, f.part.authData = nil, nil },
-			log:    "no PAC and the principal no SID", sentinel: gss.ErrRefused, code: codeGeneric,
+			log:    "no PAC, and auth.principal_sids no SID", sentinel: gss.ErrRefused, code: codeGeneric,
 		},
 		"no PAC, another realm": {
 			change: func(_ *testing.T, f *forgery) {

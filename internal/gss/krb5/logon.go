@@ -23,7 +23,8 @@ var (
 	errSkew        = fmt.Errorf("krb5: the clocks are too far apart: %w", gss.ErrLogon)
 	errNotYet      = fmt.Errorf("krb5: the ticket is not valid yet: %w", gss.ErrLogon)
 	errExpired     = fmt.Errorf("krb5: the ticket has expired: %w", gss.ErrExpired)
-	errNoPAC       = fmt.Errorf("krb5: the ticket has no PAC and the principal no SID in the configuration: %w", gss.ErrRefused)
+	errNoPAC       = fmt.Errorf("krb5: the ticket has no PAC, and auth.principal_sids no SID for its client: %w", gss.ErrRefused)
+	errNoLogonInfo = fmt.Errorf("krb5: the PAC has no LOGON_INFO, and auth.principal_sids no SID for the client: %w", gss.ErrRefused)
 	errRestriction = fmt.Errorf("krb5: the ticket is restricted in a way that is not understood: %w", gss.ErrRefused)
 	errTransited   = fmt.Errorf("krb5: the KDC has not checked the realms on the ticket's way: %w", gss.ErrRefused)
 )
@@ -178,18 +179,14 @@ func (l *logon) identity() (gss.Identity, error) {
 	case unknown != 0:
 		return gss.Identity{}, fmt.Errorf("%w: authorization data of type %d", errRestriction, unknown)
 	case raw == nil:
-		return l.configured()
+		return l.configured(errNoPAC)
 	}
 	p, sid, err := l.checkPAC(raw)
 	if err != nil {
 		return gss.Identity{}, fmt.Errorf("krb5: %w: %w", err, gss.ErrRefused)
 	}
 	if p.NoLogon {
-		id, err := l.configured()
-		if err != nil {
-			err = fmt.Errorf("the PAC has no LOGON_INFO: %w", err)
-		}
-		return id, err
+		return l.configured(errNoLogonInfo)
 	}
 	return l.filterForeign(gss.Identity{
 		SID: sid, Domain: p.Logon.LogonDomainName, Name: p.Logon.EffectiveName,
@@ -221,18 +218,19 @@ func (l *logon) checkPAC(raw []byte) (*pac.PAC, dtyp.SID, error) {
 	return p, sid, err
 }
 
-// configured is the identity of a client of a KDC that makes no PACs. Where a
-// PAC passes the domain controllers of the realm on its way and is filtered
-// there, all that speaks for a name of another realm is that the KDC has
-// checked the way.
-func (l *logon) configured() (gss.Identity, error) {
+// configured is the identity of a client of a KDC that makes no PACs; unnamed
+// is the reason to refuse one that the configuration does not have. Where a PAC
+// passes the domain controllers of the realm on its way and is filtered there,
+// all that speaks for a name of another realm is that the KDC has checked the
+// way.
+func (l *logon) configured(unnamed error) (gss.Identity, error) {
 	if l.part.realm != l.req.ticket.realm && l.part.flags&ticketTransitedChecked == 0 {
 		return gss.Identity{}, errTransited
 	}
 	name := l.part.client.String()
 	sid, ok := l.PrincipalSIDs[name+"@"+l.part.realm]
 	if !ok || sid.IsZero() {
-		return gss.Identity{}, errNoPAC
+		return gss.Identity{}, unnamed
 	}
 	return gss.Identity{SID: sid, Domain: l.part.realm, Name: name, Mechanism: "krb5"}, nil
 }

@@ -20,7 +20,7 @@ func TestPACWithoutLogonInfo(t *testing.T) {
 		err    error
 	}{
 		"configured":     {sids: sids},
-		"not configured": {err: errNoPAC},
+		"not configured": {err: errNoLogonInfo},
 		"another key's":  {sids: sids, change: func(t *testing.T, f *forgery) { f.signer = drawKey(t, f.signer.Type) }, err: pac.ErrSignature},
 		"of another client": {sids: sids, err: pac.ErrClient, change: func(t *testing.T, f *forgery) {
 			_, content := f.buffer(t, 0xA)
