@@ -123,7 +123,7 @@ func TestBlobsAcrossClients(t *testing.T) {
 		t.Run(server.name, func(t *testing.T) {
 			g := server.start()
 			secret := octets("across clients")
-			theirs := g.impacket(t, peers.Alice, ndr, []octets{secret}, impacketCall{"BACKUP", secret})
+			theirs := g.impacket(t, peers.Alice, ndr, []octets{secret}, call{"BACKUP", secret})
 			blobs := []octets{theirs.Results[0].Data}
 			for _, w := range theirs.Wrapped {
 				blobs = append(blobs, w.Blob)
@@ -139,7 +139,7 @@ func TestBlobsAcrossClients(t *testing.T) {
 				if code != bkrpOK {
 					t.Fatalf("wrapping: exit code %d: %s", code, stderr)
 				}
-				r := g.impacket(t, peers.Alice, ndr, nil, impacketCall{"RESTORE", octets(blob)}).Results[0]
+				r := g.impacket(t, peers.Alice, ndr, nil, call{"RESTORE", octets(blob)}).Results[0]
 				if want := append(make([]byte, 4), secret...); r.Status != 0 || !bytes.Equal(r.Data, want) {
 					t.Errorf("our blob, version %s: status %#x and %d octets", version, r.Status, len(r.Data))
 				}

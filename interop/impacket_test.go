@@ -27,40 +27,59 @@ func (o *octets) UnmarshalText(text []byte) (err error) {
 
 // impacketJob is what testdata/impacket_bkrp.py reads.
 type impacketJob struct {
-	Host     string         `json:"host"`
-	Port     json.Number    `json:"port"`
-	Domain   string         `json:"domain"`
-	User     string         `json:"user"`
-	Password string         `json:"password"`
-	NDR64    bool           `json:"ndr64"`
-	SID      string         `json:"sid"`
-	Wrap     []octets       `json:"wrap"`
-	Calls    []impacketCall `json:"calls"`
+	Host     string           `json:"host"`
+	Port     json.Number      `json:"port"`
+	Domain   string           `json:"domain"`
+	User     string           `json:"user"`
+	Password string           `json:"password"`
+	Kerberos *impacketTickets `json:"kerberos,omitempty"`
+	NDR64    bool             `json:"ndr64"`
+	SID      string           `json:"sid"`
+	Wrap     []octets         `json:"wrap"`
+	Calls    []call           `json:"calls"`
 }
 
-type impacketCall struct {
+// impacketTickets are what impacket logs on with in the place of a password.
+type impacketTickets struct {
+	Name   string `json:"name"` // of the server, in its service principal names
+	KDC    string `json:"kdc"`
+	CCache string `json:"ccache"`
+}
+
+// call is one call of BackuprKey.
+type call struct {
 	Action string `json:"action"`
 	Data   octets `json:"data"`
 }
 
-// impacketResult is what the script writes.
-type impacketResult struct {
-	Certificate octets `json:"certificate"`
-	Wrapped     []struct {
-		Version int    `json:"version"`
-		Blob    octets `json:"blob"`
-	} `json:"wrapped"`
-	Results []struct {
-		Status uint32 `json:"status"`
-		Data   octets `json:"data"`
-	} `json:"results"`
+// answers are what the script writes: those to the calls, and secrets that it
+// wrapped itself with the certificate it was given.
+type answers struct {
+	Certificate octets          `json:"certificate"`
+	Wrapped     []wrappedSecret `json:"wrapped"`
+	Results     []answer        `json:"results"`
 }
+
+type wrappedSecret struct {
+	Version int    `json:"version"`
+	Blob    octets `json:"blob"`
+}
+
+type answer struct {
+	Status uint32 `json:"status"`
+	Data   octets `json:"data"`
+}
+
+// caller is a client of BackuprKey: it logs a user on, wraps each secret for
+// him in ClientWrap 2 and 3, and makes the calls.
+type caller func(t *testing.T, user string, wrap []octets, calls ...call) answers
 
 // target is a server with users that impacket is held against.
 type target struct {
 	host, port string
 	login      func(user string) peers.Credentials
 	sid        func(user string) string
+	tickets    func(user string) *impacketTickets // nil for NTLM
 }
 
 func (s *server) target() target {
@@ -78,7 +97,8 @@ func sambaTarget(t *testing.T, dc *peers.Domain) target {
 }
 
 // syntax is the transfer syntax in which impacket speaks. It authenticates
-// its bind by NTLM without SPNEGO in either (auth type 10).
+// its bind by NTLM without SPNEGO in either (auth type 10), and by Kerberos with
+// it (auth type 9).
 type syntax string
 
 const (
@@ -86,12 +106,15 @@ const (
 	ndr64 syntax = "NDR64"
 )
 
-func (g target) impacket(t *testing.T, user string, f syntax, wrap []octets, calls ...impacketCall) impacketResult {
+func (g target) impacket(t *testing.T, user string, f syntax, wrap []octets, calls ...call) answers {
 	t.Helper()
 	who := g.login(user)
 	job := impacketJob{Host: g.host, Port: json.Number(g.port), Domain: who.Domain, User: who.User, Password: who.Password,
 		NDR64: f == ndr64, SID: g.sid(user), Wrap: wrap, Calls: calls}
-	var result impacketResult
+	if g.tickets != nil {
+		job.Password, job.Kerberos = "", g.tickets(user)
+	}
+	var result answers
 	if err := peers.Impacket(t.Context(), "testdata/impacket_bkrp.py", job, &result); err != nil {
 		t.Fatal(err)
 	}
@@ -126,21 +149,29 @@ func TestImpacket(t *testing.T) {
 	}
 }
 
+func (g target) fourActions(t *testing.T, f syntax) {
+	fourActions(t, func(t *testing.T, user string, wrap []octets, calls ...call) answers {
+		t.Helper()
+		return g.impacket(t, user, f, wrap, calls...)
+	})
+}
+
 // fourActions wraps secrets in every way as alice and opens them as alice
 // and as bob. No secret begins with a zero octet (A-61).
-func (g target) fourActions(t *testing.T, f syntax) {
+func fourActions(t *testing.T, as caller) {
+	t.Helper()
 	secrets := []octets{[]byte("s"), bytes.Repeat([]byte{0xA5, 1}, 32), bytes.Repeat([]byte{7}, 181)}
-	var backups []impacketCall
+	var backups []call
 	for _, s := range secrets {
-		backups = append(backups, impacketCall{"BACKUP", s})
+		backups = append(backups, call{"BACKUP", s})
 	}
-	wrapped := g.impacket(t, peers.Alice, f, secrets, backups...)
+	wrapped := as(t, peers.Alice, secrets, backups...)
 	if len(wrapped.Certificate) < 512 {
 		t.Errorf("RETRIEVE gave %d octets, too few for a certificate", len(wrapped.Certificate))
 	}
 	type opening struct {
 		name   string
-		call   impacketCall
+		call   call
 		prefix octets
 		secret octets
 	}
@@ -148,21 +179,21 @@ func (g target) fourActions(t *testing.T, f syntax) {
 	for i, w := range wrapped.Wrapped {
 		// 2.2.3: four zero octets stand before the secret.
 		openings = append(openings, opening{fmt.Sprintf("ClientWrap %d of %d octets", w.Version, len(secrets[i/2])),
-			impacketCall{"RESTORE", w.Blob}, make(octets, 4), secrets[i/2]})
+			call{"RESTORE", w.Blob}, make(octets, 4), secrets[i/2]})
 	}
 	for i, r := range wrapped.Results {
 		if r.Status != 0 {
 			t.Fatalf("BACKUP of %d octets: status %#x", len(secrets[i]), r.Status)
 		}
 		openings = append(openings, opening{fmt.Sprintf("ServerWrap of %d octets", len(secrets[i])),
-			impacketCall{"RESTORE_WIN2K", r.Data}, nil, secrets[i]})
+			call{"RESTORE_WIN2K", r.Data}, nil, secrets[i]})
 	}
-	var calls []impacketCall
+	var calls []call
 	for _, o := range openings {
 		calls = append(calls, o.call)
 	}
-	alice := g.impacket(t, peers.Alice, f, nil, calls...).Results
-	bob := g.impacket(t, peers.Bob, f, nil, calls...).Results
+	alice := as(t, peers.Alice, nil, calls...).Results
+	bob := as(t, peers.Bob, nil, calls...).Results
 	for i, o := range openings {
 		want := append(o.prefix, o.secret...)
 		if alice[i].Status != 0 || !bytes.Equal(alice[i].Data, want) {
@@ -172,7 +203,7 @@ func (g target) fourActions(t *testing.T, f syntax) {
 			t.Errorf("%s, another user: status %#x and %d octets, want %#x and none", o.name, bob[i].Status, len(bob[i].Data), statusInvalidAccess)
 		}
 	}
-	refused := g.impacket(t, peers.Alice, f, nil, impacketCall{"RESTORE", nil}, impacketCall{"RESTORE_WIN2K", nil}).Results
+	refused := as(t, peers.Alice, nil, call{"RESTORE", nil}, call{"RESTORE_WIN2K", nil}).Results
 	for i, r := range refused {
 		if r.Status != statusInvalidParameter || len(r.Data) != 0 {
 			t.Errorf("empty input %d: status %#x and %d octets, want %#x and none", i, r.Status, len(r.Data), statusInvalidParameter)
@@ -183,10 +214,10 @@ func (g target) fourActions(t *testing.T, f syntax) {
 // crossover sends each kind of blob to the action of the other.
 func (g target) crossover(t *testing.T, f syntax) {
 	secret := octets("opened by the other action")
-	wrapped := g.impacket(t, peers.Alice, f, []octets{secret}, impacketCall{"BACKUP", secret})
+	wrapped := g.impacket(t, peers.Alice, f, []octets{secret}, call{"BACKUP", secret})
 	server, client := wrapped.Results[0].Data, wrapped.Wrapped[0].Blob
 	for _, user := range []string{peers.Alice, peers.Bob} {
-		results := g.impacket(t, user, f, nil, impacketCall{"RESTORE", server}, impacketCall{"RESTORE_WIN2K", client}).Results
+		results := g.impacket(t, user, f, nil, call{"RESTORE", server}, call{"RESTORE_WIN2K", client}).Results
 		for i, r := range results {
 			switch {
 			case user == peers.Bob && (r.Status == 0 || len(r.Data) != 0):

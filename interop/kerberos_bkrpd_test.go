@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,7 +13,8 @@ import (
 )
 
 // startMember starts our server as a member of the Samba domain: its SID, its
-// users by Kerberos alone, the member account's keytab.
+// users by Kerberos alone unless the settings have NTLM too, the member account's
+// keytab.
 func startMember(t *testing.T, o options) (*server, *peers.Domain) {
 	t.Helper()
 	dc, m := member(t)
@@ -20,15 +22,15 @@ func startMember(t *testing.T, o options) (*server, *peers.Domain) {
 	if !ok {
 		t.Fatal("alice's SID has no domain")
 	}
-	var err error
-	if o.firstSID, err = domain.Child(1101); err != nil {
-		t.Fatal(err)
+	if o.firstSID.IsZero() {
+		var err error
+		if o.firstSID, err = domain.Child(1101); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if o.settings == nil {
-		o.settings = map[string]string{}
-	}
-	o.settings["auth.keytab"] = strconv.Quote(m.Keytab)
-	o.settings["auth.ntlm"] = `"off"`
+	settings := map[string]string{"auth.keytab": strconv.Quote(m.Keytab), "auth.ntlm": `"off"`}
+	maps.Copy(settings, o.settings)
+	o.settings = settings
 	return startBkrpd(t, o), dc
 }
 

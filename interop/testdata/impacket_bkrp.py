@@ -5,9 +5,11 @@ Reads one JSON object on standard input:
 
     {"host": "127.0.0.1", "port": 4445, "domain": "BKRP", "user": "alice",
      "password": "...", "ndr64": false, "sid": "S-1-5-21-...",
-     "wrap": [hex, ...], "calls": [{"action": "RESTORE", "data": hex}, ...]}
+     "wrap": [hex, ...], "calls": [{"action": "RESTORE", "data": hex}, ...],
+     "kerberos": {"name": "srv1.bkrp.test", "kdc": "127.0.0.2", "ccache": "..."}}
 
-and writes one on standard output:
+where kerberos is left out for a logon by NTLM, and the credential cache has the
+tickets for cifs/ and host/ of the name already. It writes one on standard output:
 
     {"certificate": hex, "wrapped": [{"version": 2, "blob": hex}, ...],
      "results": [{"status": 0, "data": hex}, ...]}
@@ -43,7 +45,15 @@ def bind(job):
     smb = transport.DCERPCTransportFactory(binding)
     smb.set_dport(job["port"])
     smb.set_credentials(job["user"], job["password"], job["domain"])
+    tickets = job.get("kerberos")
+    if tickets:
+        os.environ["KRB5CCNAME"] = tickets["ccache"]
+        smb.setRemoteName(tickets["name"])
+        smb.setRemoteHost(job["host"])
+        smb.set_kerberos(True, tickets["kdc"])
     dce = smb.get_dce_rpc()
+    if tickets:
+        dce.set_auth_type(rpcrt.RPC_C_AUTHN_GSS_NEGOTIATE)
     dce.set_auth_level(rpcrt.RPC_C_AUTHN_LEVEL_PKT_PRIVACY)
     dce.connect()
     if job.get("ndr64"):
