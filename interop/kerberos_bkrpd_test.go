@@ -67,40 +67,7 @@ func TestBkrpKerberos(t *testing.T) {
 	s, dc := startMember(t, options{})
 	bkrp := build(t, "bkrp")
 	address := krb5Host + ":" + s.port
-	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, []byte("correct horse battery staple"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	as := func(user string, args ...string) peers.Output {
-		t.Helper()
-		cache, err := dc.Kinit(t.Context(), user)
-		if err != nil {
-			t.Fatal(err)
-		}
-		args = append(args, "--server", address, "--kerberos", "--require-mutual")
-		out, err := dc.Exec(t.Context(), append([]string{"env", "-u", "BKRP_PASSWORD_FILE", "KRB5CCNAME=FILE:" + cache, bkrp}, args...)...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out
-	}
-	if out := as(peers.Alice, "sid"); strings.TrimSpace(out.Stdout) != sidOf(t, dc, peers.Alice) {
-		t.Errorf("bkrp sid: %s", out)
-	}
-	for _, way := range [][]string{{"--mode", "client", "--version", "2"}, {"--mode", "client", "--version", "3"}, {"--mode", "server"}} {
-		t.Run(strings.Join(way, " "), func(t *testing.T) {
-			blob := filepath.Join(t.TempDir(), "blob")
-			if out := as(peers.Alice, append([]string{"wrap", "-i", secret, "-o", blob}, way...)...); out.Code != 0 {
-				t.Fatalf("bkrp wrap: %s", out)
-			}
-			if out := as(peers.Alice, "unwrap", "-i", blob); out.Code != 0 || out.Stdout != "correct horse battery staple" {
-				t.Errorf("bkrp unwrap: %s", out)
-			}
-			if out := as(peers.Bob, "unwrap", "-i", blob); out.Code != 4 || !strings.Contains(out.String(), "ERROR_INVALID_ACCESS") {
-				t.Errorf("bkrp unwrap as bob: %s", out)
-			}
-		})
-	}
+	wrapByTickets(t, dc, address)
 	t.Run("no tickets", func(t *testing.T) {
 		out, err := dc.Exec(t.Context(), "env", "KRB5CCNAME=FILE:/nonexistent", bkrp, "sid", "--server", address, "-k")
 		if err != nil || out.Code != 3 || !strings.Contains(out.String(), "run kinit") {
@@ -117,4 +84,45 @@ func TestBkrpKerberos(t *testing.T) {
 			t.Errorf("%s, %v", out, err)
 		}
 	})
+}
+
+// wrapByTickets has alice wrap and unwrap in each way at a server of the domain,
+// with what kinit gave her and no password anywhere, and bob refused.
+func wrapByTickets(t *testing.T, dc *peers.Domain, address string) {
+	t.Helper()
+	as := func(user string, args ...string) peers.Output {
+		t.Helper()
+		cache, err := dc.Kinit(t.Context(), user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "--server", address, "--kerberos", "--require-mutual")
+		out, err := dc.Exec(t.Context(), append([]string{"env", "-u", "BKRP_PASSWORD_FILE", "KRB5CCNAME=FILE:" + cache, build(t, "bkrp")}, args...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	const text = "correct horse battery staple"
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := as(peers.Alice, "sid"); strings.TrimSpace(out.Stdout) != sidOf(t, dc, peers.Alice) {
+		t.Errorf("bkrp sid: %s", out)
+	}
+	for _, way := range [][]string{{"--mode", "client", "--version", "2"}, {"--mode", "client", "--version", "3"}, {"--mode", "server"}} {
+		t.Run(strings.Join(way, " "), func(t *testing.T) {
+			blob := filepath.Join(t.TempDir(), "blob")
+			if out := as(peers.Alice, append([]string{"wrap", "-i", secret, "-o", blob}, way...)...); out.Code != bkrpOK {
+				t.Fatalf("bkrp wrap: %s", out)
+			}
+			if out := as(peers.Alice, "unwrap", "-i", blob); out.Code != bkrpOK || out.Stdout != text {
+				t.Errorf("bkrp unwrap: %s", out)
+			}
+			if out := as(peers.Bob, "unwrap", "-i", blob); out.Code != bkrpRefused || out.Stdout != "" || !strings.Contains(out.String(), "ERROR_INVALID_ACCESS") {
+				t.Errorf("bkrp unwrap as bob: %s", out)
+			}
+		})
+	}
 }

@@ -199,6 +199,7 @@ func behindSambaByKerberos(t *testing.T, dc *peers.Domain) {
 			torture(t, dc.Client, "ncacn_np:"+dc.Host+c.flags, who, c.want, "--use-kerberos=required")
 		})
 	}
+	t.Run("bkrp", func(t *testing.T) { wrapByTickets(t, dc, dc.Host) })
 	t.Run("NTLM is off", func(t *testing.T) {
 		g := sambaTarget(t, dc)
 		if _, stderr, code := g.bkrp(t, g.login(peers.Alice), []byte("secret"), "wrap", "--mode", "server"); code == bkrpOK {
