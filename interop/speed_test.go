@@ -6,16 +6,15 @@ import (
 	"crypto/rsa"
 	"flag"
 	"fmt"
+	"net"
 	"os"
+	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"text/tabwriter"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/bkrpclient"
@@ -27,17 +26,17 @@ var (
 	idleConn = flag.Int("speed.idle", 1000, "connections to hold when measuring what an idle one costs")
 )
 
-// speedServer is one of the two servers that are measured.
+// speedServer is one of the servers that are measured.
 type speedServer struct {
 	name string
-	pid  int // the root of its process tree
+	pids []int // the roots of the process trees whose CPU is counted
 	cfg  bkrpclient.Config
 }
 
 // TestSpeed prints what a second of server CPU is good for, for our server and
-// for Samba's domain controller in one run, and the ratio. CPU is that of the
-// whole process tree as the kernel counts it; the clients are ours in both
-// cases, and their CPU is not in it.
+// for Samba's domain controller in one run, and the ratio. CPU is that of whole
+// process trees as the kernel counts it; the clients are ours in all cases, and
+// their CPU is not in it.
 func TestSpeed(t *testing.T) {
 	if *speedFor == 0 {
 		t.Skip("takes minutes and judges nothing; run it by hand with -speed 5s")
@@ -46,27 +45,93 @@ func TestSpeed(t *testing.T) {
 	ours := startBkrpd(t, options{settings: map[string]string{
 		"smb.max_connections": "8192", "smb.max_connections_per_address": "8192",
 	}})
-	servers := []speedServer{
-		{"bkrpd", ours.pid, speedConfig(ours.addr, ours.credentials(peers.Alice))},
-		{"samba", dc.PID(), speedConfig(dc.Addr, dc.Credentials(peers.Alice))},
-	}
-	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(os.Stdout, "%s, %d CPUs, %s; calls per second of server CPU, secret of 64 octets, NTLM, sealed\n",
-		cpuModel(), runtime.NumCPU(), runtime.Version())
-	fmt.Fprintf(out, "\tbkrpd\tsamba\tratio\t\n")
-	for _, m := range speedMeasures {
-		var rate [2]float64
-		for i, s := range servers {
-			rate[i] = measureSpeed(t, s, m)
-		}
-		fmt.Fprintf(out, "%s\t%.0f\t%.0f\t%.1f\t\n", m.name, rate[0], rate[1], rate[0]/rate[1])
-	}
-	out.Flush()
+	fmt.Printf("%s, %d CPUs, %s, load %s; calls per second of server CPU, secret of 64 octets, sealed\n",
+		cpuModel(), runtime.NumCPU(), runtime.Version(), loadAverage())
+	bkrpd := speedServer{"bkrpd", []int{ours.pid}, ntlmConfig(ours.addr, ours.credentials(peers.Alice))}
+	samba := speedServer{"samba", []int{dc.PID()}, ntlmConfig(dc.Addr, dc.Credentials(peers.Alice))}
+	sambaRates := compareSpeed(t, "NTLM", bkrpd, samba, speedMeasures)
+	kerberosSpeed(t, dc)
+	behindSpeed(t, sambaRates)
 	fmt.Printf("crypto/rsa, RSA-2048 private operations per second of CPU: %.0f\n", rsaRate(t))
-	idle(t, servers[0])
+	idle(t, bkrpd)
 }
 
-func speedConfig(server string, who peers.Credentials) bkrpclient.Config {
+// compareSpeed prints a table of measures of two servers, and gives those of
+// the second one by their names.
+func compareSpeed(t *testing.T, title string, ours, peer speedServer, measures []speedMeasure) map[string]float64 {
+	t.Helper()
+	rates := make(map[string]float64)
+	out := speedTable()
+	fmt.Fprintf(out, "%s\t%s\t%s\tratio\t\n", title, ours.name, peer.name)
+	for _, m := range measures {
+		a, b := measureSpeed(t, ours, m)[0], measureSpeed(t, peer, m)[0]
+		fmt.Fprintf(out, "%s\t%.0f\t%.0f\t%.1f\t\n", m.name, a, b, a/b)
+		rates[m.name] = b
+	}
+	out.Flush()
+	return rates
+}
+
+func speedTable() *tabwriter.Writer {
+	return tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+}
+
+// kerberosSpeed compares our server as a member of the domain with the domain
+// controller itself. Each call has an AP-REQ of its own, for two tickets that
+// the client has from the start, so that the KDC has no part in it.
+func kerberosSpeed(t *testing.T, dc *peers.Domain) {
+	t.Helper()
+	_, m := member(t)
+	// Clients call servers by the names of their principals, and this process
+	// does not resolve the domain's names.
+	const here = "127.0.0.1"
+	conf := filepath.Join(filepath.Dir(dc.Krb5Conf()), "etc", "smb.conf")
+	var services []string
+	for _, p := range [][2]string{{here, m.Account}, {dc.Addr, "DC1$"}} {
+		for _, class := range []string{"cifs/", "host/"} {
+			services = append(services, class+p[0])
+			inDomain(t, dc, "samba-tool", "spn", "add", class+p[0], p[1], "-s", conf)
+			if p[0] == here {
+				inDomain(t, dc, "samba-tool", "domain", "exportkeytab", m.Keytab, "--principal="+class+here, "-s", conf)
+			}
+		}
+	}
+	cache, err := dc.Kinit(t.Context(), peers.Alice, services...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, _ := startMember(t, options{})
+	config := func(server string) bkrpclient.Config {
+		return bkrpclient.Config{Server: server, RequireMutual: true, Credential: bkrpclient.Credential{
+			Kerberos: &bkrpclient.Kerberos{CCache: "FILE:" + cache, Conf: dc.Krb5Conf()}}}
+	}
+	compareSpeed(t, "Kerberos", speedServer{"bkrpd", []int{ours.pid}, config(net.JoinHostPort(here, ours.port))},
+		speedServer{"samba", []int{dc.PID()}, config(dc.Addr)}, wrapMeasures)
+}
+
+func inDomain(t *testing.T, dc *peers.Domain, args ...string) {
+	t.Helper()
+	if out, err := dc.Exec(t.Context(), args...); err != nil || out.Code != 0 {
+		t.Fatalf("%s: %v, %v", strings.Join(args, " "), err, out)
+	}
+}
+
+// behindSpeed measures our server behind the smbd of another domain controller:
+// its own CPU, and that of both, which is what compares with Samba's.
+func behindSpeed(t *testing.T, samba map[string]float64) {
+	t.Helper()
+	dc, ours := behindSamba(t)
+	s := speedServer{"bkrpd behind smbd", []int{ours.pid, dc.PID()}, ntlmConfig(dc.Addr, dc.Credentials(peers.Alice))}
+	out := speedTable()
+	fmt.Fprintf(out, "behind smbd, NTLM\tbkrpd\tbkrpd and smbd\tsamba\tratio\t\n")
+	for _, m := range wrapMeasures {
+		rates := measureSpeed(t, s, m)
+		fmt.Fprintf(out, "%s\t%.0f\t%.0f\t%.0f\t%.1f\t\n", m.name, rates[0], rates[1], samba[m.name], rates[1]/samba[m.name])
+	}
+	out.Flush()
+}
+
+func ntlmConfig(server string, who peers.Credentials) bkrpclient.Config {
 	return bkrpclient.Config{Server: server, Credential: bkrpclient.Credential{
 		Domain: who.Domain, User: who.User, Password: bkrpclient.Password(who.Password)}}
 }
@@ -88,6 +153,10 @@ var speedMeasures = []speedMeasure{
 	{name: "cold wrap", cold: true, action: bkrp.ActionBackup, prepare: plainSecret},
 }
 
+// wrapMeasures are one warm and one cold call, for ways to connect that differ
+// in nothing else.
+var wrapMeasures = []speedMeasure{speedMeasures[0], speedMeasures[4]}
+
 func plainSecret(context.Context, *bkrpclient.Client) ([]byte, error) {
 	b := make([]byte, 64)
 	rand.Read(b)
@@ -103,8 +172,9 @@ func wrappedBy(mode bkrpclient.Mode) func(context.Context, *bkrpclient.Client) (
 }
 
 // measureSpeed makes calls from four clients at a time and returns how many
-// were answered for each second of the server's CPU.
-func measureSpeed(t *testing.T, s speedServer, m speedMeasure) float64 {
+// were answered for each second of CPU: of the server's first process tree, of
+// the first two together, and so on.
+func measureSpeed(t *testing.T, s speedServer, m speedMeasure) []float64 {
 	t.Helper()
 	ctx := t.Context()
 	const clients = 4
@@ -145,7 +215,10 @@ func measureSpeed(t *testing.T, s speedServer, m speedMeasure) float64 {
 		group sync.WaitGroup
 		calls [clients]int
 	)
-	before := treeCPU(t, s.pid)
+	before := make([]time.Duration, len(s.pids))
+	for i, pid := range s.pids {
+		before[i] = treeCPU(t, pid)
+	}
 	until := time.Now().Add(*speedFor)
 	for i, c := range conns {
 		group.Go(func() {
@@ -162,50 +235,20 @@ func measureSpeed(t *testing.T, s speedServer, m speedMeasure) float64 {
 	if m.cold {
 		time.Sleep(time.Second) // for processes of closed connections to be counted
 	}
-	spent := treeCPU(t, s.pid) - before
 	total := 0
 	for _, n := range calls {
 		total += n
 	}
-	if spent <= 0 {
-		t.Fatalf("%s: %s: no CPU time was counted", s.name, m.name)
-	}
-	return float64(total) / spent.Seconds()
-}
-
-// clockTick is USER_HZ, which is 100 on every Linux that Go runs on.
-const clockTick = 10 * time.Millisecond
-
-// treeCPU is the CPU time of a process, its descendants, and those of them that
-// have ended and been waited for.
-func treeCPU(t *testing.T, pid int) time.Duration {
-	t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0 // gone, and counted by its parent
-	}
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	var ticks int
-	for _, f := range fields[11:15] { // utime, stime, cutime, cstime
-		n, err := strconv.Atoi(f)
-		if err != nil {
-			t.Fatal(err)
+	var spent time.Duration
+	rates := make([]float64, len(s.pids))
+	for i, pid := range s.pids {
+		spent += treeCPU(t, pid) - before[i]
+		if spent <= 0 {
+			t.Fatalf("%s: %s: no CPU time was counted", s.name, m.name)
 		}
-		ticks += n
+		rates[i] = float64(total) / spent.Seconds()
 	}
-	total := time.Duration(ticks) * clockTick
-	tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
-	for _, task := range tasks {
-		children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", pid, task.Name()))
-		for _, child := range strings.Fields(string(children)) {
-			n, err := strconv.Atoi(child)
-			if err != nil {
-				t.Fatal(err)
-			}
-			total += treeCPU(t, n)
-		}
-	}
-	return total
+	return rates
 }
 
 // rsaRate is what a second of CPU is good for in crypto/rsa, the limit for
@@ -248,19 +291,10 @@ func rsaRate(t *testing.T) float64 {
 	return mean
 }
 
-// threadCPU is the CPU time of the calling thread.
-func threadCPU(t *testing.T) time.Duration {
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_THREAD, &u); err != nil {
-		t.Error(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
 // idle prints what an authenticated, bound connection without calls costs.
 func idle(t *testing.T, s speedServer) {
 	t.Helper()
-	child := onlyChild(t, s.pid)
+	child := onlyChild(t, s.pids[0])
 	before := resident(t, child)
 	for range *idleConn {
 		c, err := bkrpclient.Dial(t.Context(), s.cfg)
@@ -272,55 +306,4 @@ func idle(t *testing.T, s speedServer) {
 	grown := resident(t, child) - before
 	fmt.Printf("%s: %d idle connections, logged on and bound: %.1f KiB of resident memory each\n",
 		s.name, *idleConn, float64(grown)/float64(*idleConn)/1024)
-}
-
-// onlyChild is the server under the shell that ends it.
-func onlyChild(t *testing.T, pid int) int {
-	t.Helper()
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, child := range strings.Fields(string(children)) {
-		comm, _ := os.ReadFile("/proc/" + child + "/comm")
-		if strings.TrimSpace(string(comm)) == "bkrpd" {
-			n, err := strconv.Atoi(child)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n
-		}
-	}
-	t.Fatalf("no bkrpd under process %d", pid)
-	return 0
-}
-
-// resident is the resident memory of a process, in octets.
-func resident(t *testing.T, pid int) int {
-	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, line := range strings.Split(string(status), "\n") {
-		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			n, err := strconv.Atoi(strings.Fields(v)[0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n << 10
-		}
-	}
-	t.Fatal("no VmRSS")
-	return 0
-}
-
-func cpuModel() string {
-	info, _ := os.ReadFile("/proc/cpuinfo")
-	for _, line := range strings.Split(string(info), "\n") {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(value)
-		}
-	}
-	return runtime.GOARCH
 }
