@@ -46,6 +46,7 @@ var layerImports = map[string][]string{
 	"internal/lsaclient": {"dtyp", "internal/dcerpc", "internal/lsasecret", "internal/ndr"},
 	// It derives the keys of the client's end where it encrypts unasked.
 	"internal/smbclient": {"internal/gss", "internal/gss/spnego", "internal/smb2"},
+	"internal/netlogon":  {"dtyp", "internal/dcerpc", "internal/gss", "internal/gss/ntlm", "internal/ndr", "internal/nthash"},
 	"internal/npa":       {"internal/ndr"},
 	"internal/dclocator": {},
 
@@ -59,7 +60,7 @@ var layerImports = map[string][]string{
 	"dpapi":                 {".", "dtyp", "internal/le"},
 
 	"bkrpserver": {".", "dtyp", "keystore", "internal/backuprkey", "internal/ndr", "internal/dcerpc", "internal/smb2", "internal/npa",
-		"internal/lsarpc", "internal/gss", "internal/gss/spnego", "internal/gss/ntlm", "internal/gss/krb5"},
+		"internal/lsarpc", "internal/netlogon", "internal/gss", "internal/gss/spnego", "internal/gss/ntlm", "internal/gss/krb5"},
 	"bkrpclient": {".", "dtyp", "internal/backuprkey", "internal/ndr", "internal/dcerpc", "internal/lsaclient", "internal/smbclient",
 		"internal/dclocator", "internal/gss", "internal/gss/spnego", "internal/gss/ntlm", "internal/gss/krb5"},
 	"bkrptest": {".", "dtyp", "keystore", "bkrpserver", "bkrpclient"},
@@ -99,8 +100,10 @@ var layerForeignTests = map[string][]string{
 	"go.uber.org/goleak":              {"*"},
 	// An independent peer of both our SMB server and our GSS.
 	"github.com/cloudsoda/go-smb2": {"internal/gss", "internal/smb2", "bkrpserver", "interop"},
+	// The KDC and the cryptography of hostile clients, which is not our own.
+	"github.com/oiweiwei/gokrb5.fork/v9": {"bkrpserver"},
 	// As an acceptor it can be made to panic: never outside tests.
-	"github.com/oiweiwei/go-msrpc": {"interop"},
+	"github.com/oiweiwei/go-msrpc": {"interop", "internal/netlogon"},
 	"golang.org/x/crypto":          {"*"},
 	"golang.org/x/sys":             {"*"},
 	"go.etcd.io/bbolt":             {"keystore/boltstore", "keystore"},

@@ -293,7 +293,12 @@ func ntlmInitiator(user, password string) gss.Initiator {
 // authenticate logs on ([MS-SMB2] 3.2.5.3), or once more on a session that
 // stands, and gives the last status.
 func (c *hostileClient) authenticate(user, password string, encrypt bool) (wire.Status, error) {
-	x := ntlmInitiator(user, password).Initiate(gss.InitiateOptions{
+	return c.logOn(ntlmInitiator(user, password), encrypt)
+}
+
+// logOn is authenticate with any mechanism.
+func (c *hostileClient) logOn(i gss.Initiator, encrypt bool) (wire.Status, error) {
+	x := i.Initiate(gss.InitiateOptions{
 		Target: "cifs/dc1", Flags: gss.Integrity | gss.Sequence | gss.Confidentiality})
 	var token []byte
 	for leg := 0; ; leg++ {
@@ -331,7 +336,7 @@ func (c *hostileClient) authenticate(user, password string, encrypt bool) (wire.
 		}
 		if sc == nil {
 			if _, sc, err = x.Step(context.Background(), token); err != nil || sc == nil {
-				return 0, fmt.Errorf("last leg of the logon: %v", err)
+				return 0, fmt.Errorf("last leg of the logon: %w", err)
 			}
 		}
 		return h.Status, c.establish(sc.SessionKey(), encrypt)
@@ -343,6 +348,7 @@ func (c *hostileClient) establish(key []byte, encrypt bool) error {
 	if c.key != nil {
 		return nil // the keys of a session stay ([MS-SMB2] 3.3.5.5.2)
 	}
+	key = key[:min(len(key), 16)] // [MS-SMB2] 3.2.5.3.1: Session.SessionKey
 	if c.dialect < wire.Dialect300 {
 		c.key = key
 		return nil
@@ -383,6 +389,11 @@ var manners = []manner{{wire.Dialect210, false}, {wire.Dialect311, false}, {wire
 
 // logonHostile gives a client that has logged on as alice, without a tree.
 func logonHostile(addr string, m manner) (*hostileClient, error) {
+	return logonHostileBy(addr, m, ntlmInitiator(aliceName, domainPassword))
+}
+
+// logonHostileBy is logonHostile with any mechanism.
+func logonHostileBy(addr string, m manner, i gss.Initiator) (*hostileClient, error) {
 	c, err := dialHostile(addr)
 	if err != nil {
 		return nil, err
@@ -390,7 +401,7 @@ func logonHostile(addr string, m manner) (*hostileClient, error) {
 	err = c.negotiate(m.dialect)
 	if err == nil {
 		var st wire.Status
-		if st, err = c.authenticate(aliceName, domainPassword, m.encrypt); err == nil && st != wire.StatusSuccess {
+		if st, err = c.logOn(i, m.encrypt); err == nil && st != wire.StatusSuccess {
 			err = fmt.Errorf("logon as alice: %v", st)
 		}
 	}

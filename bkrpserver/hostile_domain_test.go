@@ -29,6 +29,8 @@ type hostileDomain struct {
 	sid     dtyp.SID // alice's
 	// inputs succeed for alice, one for each action.
 	inputs map[bkrp.Action][]byte
+	// honest are the users who have nothing to suffer from the others.
+	honest []honestUser
 	// goroutines is how many there were before it served.
 	goroutines int
 	stop       func()
@@ -62,6 +64,7 @@ func startHostileDomain(t *testing.T, cfg bkrpserver.Config) *hostileDomain {
 	}
 	d := &hostileDomain{addr: l.Addr().String(), service: f.Service, sid: account.SID}
 	d.makeInputs(t)
+	d.honest = []honestUser{{d.client(), d.sid}, {d.client(), d.sid}}
 	d.goroutines = runtime.NumGoroutine()
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(context.Background(), l) }()
@@ -76,6 +79,12 @@ func startHostileDomain(t *testing.T, cfg bkrpserver.Config) *hostileDomain {
 		}
 	}
 	return d
+}
+
+// honestUser is how a user logs on, and who that is.
+type honestUser struct {
+	cfg bkrpclient.Config
+	sid dtyp.SID
 }
 
 // failOnError is a log in which nothing may stand at the level of an error: no

@@ -126,7 +126,12 @@ func (p *hostilePipe) Close() error {
 
 // openPipe logs on and opens a pipe.
 func (h *hostileRun) openPipe(m *mutator, name string) (*hostilePipe, error) {
-	c, err := logonHostile(h.addr, manners[m.IntN(len(manners))])
+	return h.openPipeBy(m, name, ntlmInitiator(aliceName, domainPassword))
+}
+
+// openPipeBy is openPipe with any mechanism.
+func (h *hostileRun) openPipeBy(m *mutator, name string, i gss.Initiator) (*hostilePipe, error) {
+	c, err := logonHostileBy(h.addr, manners[m.IntN(len(manners))], i)
 	if err != nil {
 		return nil, err
 	}
@@ -210,8 +215,15 @@ func (h *hostileRun) bind(m *mutator, pipe string, iface dcerpc.SyntaxID) (*boun
 	if err != nil {
 		return nil, err
 	}
-	b := &bound{hostilePipe: p, hook: &hook{Initiator: ntlmInitiator(aliceName, domainPassword)}}
-	b.rpc = dcerpc.NewClient(p, dcerpc.ClientConfig{Interface: iface, Initiator: b.hook, Target: "host/dc1", NDR64: m.one(3)})
+	return p.bind(dcerpc.ClientConfig{
+		Interface: iface, Initiator: ntlmInitiator(aliceName, domainPassword), Target: "host/dc1", NDR64: m.one(3)})
+}
+
+// bind binds on the pipe, which has to succeed.
+func (p *hostilePipe) bind(cfg dcerpc.ClientConfig) (*bound, error) {
+	b := &bound{hostilePipe: p, hook: &hook{Initiator: cfg.Initiator}}
+	cfg.Initiator = b.hook
+	b.rpc = dcerpc.NewClient(p, cfg)
 	if err := b.rpc.Bind(context.Background()); err != nil {
 		p.c.close()
 		return nil, fmt.Errorf("a bind that nothing is wrong with: %w", err)

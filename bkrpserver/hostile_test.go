@@ -22,7 +22,7 @@ import (
 
 var (
 	hostileSeed   = flag.Uint64("hostile.seed", 0, "seed of the hostile clients; 0 draws one")
-	hostileRounds = flag.Int("hostile.rounds", 0, "hostile connections of each kind; 0 is 1000, or 100 with -short")
+	hostileRounds = flag.Int("hostile.rounds", 0, "hostile connections of each kind; 0 is up to 1000, or a tenth with -short")
 )
 
 // hostileWorkers is how many hostile connections there are at a time.
@@ -48,6 +48,7 @@ type hostileRun struct {
 	seed       uint64
 	recordings []recording
 	plainBind  []byte // a bind PDU without authentication
+	kdc        *hostileKDC
 
 	spoilt   atomic.Int64 // messages that were spoilt
 	peakHeap uint64
@@ -58,33 +59,12 @@ type hostileRun struct {
 // it held, and to serve the honest clients without one failure. A panic is
 // kept to its connection; the log shows it, see failOnError.
 func TestHostile(t *testing.T) {
-	h := &hostileRun{t: t, seed: *hostileSeed, recordings: loadRecordings(t), plainBind: plainBind()}
-	for h.seed == 0 {
-		h.seed = rand.Uint64()
-	}
-	rounds := *hostileRounds
-	switch {
-	case rounds == 0 && testing.Short():
-		rounds = 100
-	case rounds == 0:
-		rounds = 1000
-	}
-	t.Logf("-hostile.seed=%d -hostile.rounds=%d", h.seed, rounds)
-
+	h := newHostileRun(t)
 	h.hostileDomain = startHostileDomain(t, bkrpserver.Config{
-		Pipes: []string{bkrpserver.PipeProtectedStorage, bkrpserver.PipeNTSvcs},
-		Limits: bkrpserver.Limits{
-			AuthTimeout:  5 * time.Second,
-			StallTimeout: hostileStall,
-		}})
-	honest := h.startHonest(2)
-	heap := heapAfterGC()
-	sampled := h.sampleHeap()
-	sleepers := h.startSleepers()
-	kinds := []struct {
-		name     string
-		exchange hostileExchange
-	}{
+		Pipes:  []string{bkrpserver.PipeProtectedStorage, bkrpserver.PipeNTSvcs},
+		Limits: hostileLimits,
+	})
+	h.run(1000, []hostileKind{
 		{"frames before the logon", (*hostileRun).beforeLogon},
 		{"tokens of the logon", (*hostileRun).badTokens},
 		{"frames after the logon", (*hostileRun).afterLogon},
@@ -94,11 +74,46 @@ func TestHostile(t *testing.T) {
 		{"sealed PDUs", (*hostileRun).badSealed},
 		{"stubs and verification trailers", (*hostileRun).badStub},
 		{"fragments", (*hostileRun).badFragments},
+	}, h.startSleepers, func() { t.Run("clients that do not read", h.deafClients) })
+}
+
+// hostileLimits are short, so that the test sees them hold.
+var hostileLimits = bkrpserver.Limits{AuthTimeout: 5 * time.Second, StallTimeout: hostileStall}
+
+// hostileKind is one thing that hostile clients do.
+type hostileKind struct {
+	name     string
+	exchange hostileExchange
+}
+
+func newHostileRun(t *testing.T) *hostileRun {
+	h := &hostileRun{t: t, seed: *hostileSeed, recordings: loadRecordings(t), plainBind: plainBind()}
+	for h.seed == 0 {
+		h.seed = rand.Uint64()
 	}
+	return h
+}
+
+// run lets hostile clients of all kinds at the server, each kind in so many
+// rounds unless the command line says otherwise, while sleepers sleep. After
+// that comes last.
+func (h *hostileRun) run(rounds int, kinds []hostileKind, startSleepers func() (done func()), last func()) {
+	t := h.t
+	switch {
+	case *hostileRounds != 0:
+		rounds = *hostileRounds
+	case testing.Short():
+		rounds /= 10
+	}
+	t.Logf("-hostile.seed=%d -hostile.rounds=%d", h.seed, rounds)
+	honest := h.startHonest()
+	heap := heapAfterGC()
+	sampled := h.sampleHeap()
+	sleepers := startSleepers()
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) { h.many(t, k.name, rounds, k.exchange) })
 	}
-	t.Run("clients that do not read", h.deafClients)
+	last()
 	sleepers()
 	sampled()
 	calls := honest()
@@ -151,15 +166,15 @@ func survived(err error) error {
 
 // startHonest runs honest clients until stop, which gives the number of their
 // calls.
-func (h *hostileRun) startHonest(n int) (stop func() int64) {
+func (h *hostileRun) startHonest() (stop func() int64) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	var calls atomic.Int64
-	for range n {
+	for i, user := range h.honest {
 		running.Go(func() {
 			for ctx.Err() == nil {
-				if err := h.honest(&calls); err != nil {
-					h.t.Errorf("an honest client: %v", err)
+				if err := user.call(&calls); err != nil {
+					h.t.Errorf("honest client %d: %v", i, err)
 					return
 				}
 			}
@@ -172,17 +187,17 @@ func (h *hostileRun) startHonest(n int) (stop func() int64) {
 	}
 }
 
-// honest is one connection of an honest client, on which it wraps and unwraps
-// in both ways.
-func (h *hostileRun) honest(calls *atomic.Int64) error {
+// call is one connection of an honest client, on which it wraps and unwraps in
+// both ways.
+func (u honestUser) call(calls *atomic.Int64) error {
 	ctx := context.Background()
-	c, err := bkrpclient.Dial(ctx, h.client())
+	c, err := bkrpclient.Dial(ctx, u.cfg)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	for _, o := range []bkrpclient.WrapOptions{
-		{Mode: bkrpclient.ModeServer}, {Version: bkrp.ClientWrappedVersion2, SID: h.sid}, {Version: bkrp.ClientWrappedVersion3, SID: h.sid},
+		{Mode: bkrpclient.ModeServer}, {Version: bkrp.ClientWrappedVersion2, SID: u.sid}, {Version: bkrp.ClientWrappedVersion3, SID: u.sid},
 	} {
 		secret := randomSecret(64)
 		blob, err := c.Wrap(ctx, secret, o)
