@@ -79,20 +79,46 @@ const (
 	NTLMLocal NTLM = iota
 	// NTLMOff refuses them: callers need Kerberos.
 	NTLMOff
+	// NTLMNetlogon has a domain controller judge them, as Config.Netlogon says.
+	NTLMNetlogon
 )
+
+// Netlogon has the NTLM logons of a domain's users judged by its domain
+// controller, over the secure channel of a machine account ([MS-NRPC]). Server,
+// Account and PasswordFile are required.
+type Netlogon struct {
+	// Server is a domain controller of the domain: a host, whose endpoint mapper
+	// on TCP port 135 is asked for the port, or host:port of its Netlogon.
+	Server string
+	// Account is the machine account, the computer's NetBIOS name and "$".
+	Account string
+	// PasswordFile is the path of a file of mode 0600 whose first line is the
+	// machine account's password. It is read again for each secure channel.
+	PasswordFile string
+	// Timeout bounds each logon, with the connecting it may need; 0 is 5 s.
+	Timeout time.Duration
+	// SessionLifetime is how long a caller may go on after a logon, until he has
+	// to log on again: meanwhile nobody asks the domain whether the account is
+	// still there. 0 is 10 hours, as for a Kerberos ticket.
+	SessionLifetime time.Duration
+}
 
 // Kerberos lets in users of a realm by the tickets of its KDC.
 type Kerberos struct {
 	// Keytab is the path of a keytab file with the keys of this server's
-	// service principals, cifs/HOST and host/HOST. It is read again when it
-	// changes.
+	// service principals, cifs/HOST and host/HOST, of mode 0600; a group may
+	// read it, with a warning. It is read again when it changes. One that has
+	// the realm's own keys is refused, and keys of users in it are not used.
 	Keytab string
 	// AllowRC4 lets in tickets of rc4-hmac.
 	AllowRC4 bool
 	// ClockSkew is how far a client's clock may be off; 0 is 5 minutes.
 	ClockSkew time.Duration
 	// PrincipalSIDs says who a principal, "alice@REALM", is where the KDC puts
-	// no PAC into its tickets. Who is in neither is refused.
+	// no PAC into its tickets, or one without SIDs. Who is in neither is
+	// refused, as is who has one SID here and another one in the PAC. It is not
+	// for a realm of Active Directory, where users are renamed and names used
+	// again while SIDs stay.
 	PrincipalSIDs map[string]dtyp.SID
 }
 
@@ -123,6 +149,8 @@ type Config struct {
 	RequireSecretEncryption bool
 	// NTLM is where NTLM logons are judged: NTLMLocal by default.
 	NTLM NTLM
+	// Netlogon is for NTLMNetlogon.
+	Netlogon Netlogon
 	// Kerberos is on when its Keytab is set.
 	Kerberos Kerberos
 	// RequireMIC refuses NTLM clients that do not protect the negotiation by a
@@ -142,8 +170,8 @@ func (c *Config) check() error {
 	if slices.ContainsFunc(c.Administrators, dtyp.SID.IsZero) {
 		return errors.New("bkrpserver: Config.Administrators has a zero SID")
 	}
-	if c.NTLM > NTLMOff {
-		return fmt.Errorf("bkrpserver: Config.NTLM is %d, which is neither NTLMLocal nor NTLMOff", c.NTLM)
+	if c.NTLM > NTLMNetlogon {
+		return fmt.Errorf("bkrpserver: Config.NTLM is %d, which is none of NTLMLocal, NTLMOff and NTLMNetlogon", c.NTLM)
 	}
 	if c.NTLM == NTLMOff && c.Kerberos.Keytab == "" {
 		return errors.New("bkrpserver: nobody could log on: NTLM is off, and there is no keytab for Kerberos")

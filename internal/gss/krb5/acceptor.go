@@ -18,9 +18,9 @@ const DefaultClockSkew = 5 * time.Minute
 
 // Config is the server's end of Kerberos. Keytab has to be set.
 type Config struct {
-	// Keytab is the path of a keytab file. It is read again when it is
-	// replaced or changed; while it is not in order, the keys of the last one
-	// serve on.
+	// Keytab is the path of a keytab file of mode 0600, which a group may read
+	// too. It is read again when it is replaced or changed; while it is not in
+	// order, the keys of the last one serve on.
 	Keytab string
 	// AllowRC4 lets in tickets sealed with rc4-hmac, whose keys are the NT
 	// hashes of passwords: for a service whose account has no AES keys yet. The
@@ -31,8 +31,7 @@ type Config struct {
 	ClockSkew time.Duration
 	// PrincipalSIDs says who a principal, "alice@REALM", is where the KDC puts
 	// no PAC into its tickets, or one without LOGON_INFO, which has to be in
-	// order. It is not looked at where the PAC says who the client is, and who
-	// is in neither is refused.
+	// order. Who is in neither is refused, and who is in both with two SIDs.
 	PrincipalSIDs map[string]dtyp.SID
 	// DomainSID is the SID of the server's own domain. With it a client of
 	// another realm is refused whose PAC gives him a SID of this domain, which

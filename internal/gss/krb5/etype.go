@@ -4,6 +4,7 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
+	"crypto/subtle"
 	"fmt"
 	"hash"
 
@@ -87,6 +88,11 @@ type Key struct {
 
 // Format writes the key's type, whatever the verb.
 func (k Key) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "[key of %v]", k.Type) }
+
+// equal tells whether the keys are the same.
+func (k Key) equal(other Key) bool {
+	return k.Type == other.Type && subtle.ConstantTimeCompare(k.Value, other.Value) == 1
+}
 
 // check says whether the value is as long as the type wants it.
 func (k Key) check() error {

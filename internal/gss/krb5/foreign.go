@@ -16,15 +16,20 @@ var errForeignSID = fmt.Errorf("krb5: the PAC of another realm's client names a 
 // make anybody here of its users: nobody in this domain, and no member of its
 // groups or of BUILTIN, logs on from another realm.
 func (l *logon) filterForeign(id gss.Identity) (gss.Identity, error) {
-	if l.DomainSID.IsZero() || l.part.realm == l.req.ticket.realm {
+	if l.DomainSID.IsZero() || !l.foreign() {
 		return id, nil
 	}
 	if l.ownSID(id.SID) {
-		return gss.Identity{}, fmt.Errorf("%w: %v", errForeignSID, id.SID)
+		return gss.Identity{}, fmt.Errorf("%w: %v, of the realm %s and not %s", errForeignSID, id.SID, l.part.realm, l.opener.realm)
 	}
 	id.Groups = slices.DeleteFunc(id.Groups, l.ownSID)
 	return id, nil
 }
+
+// foreign tells whether the client is of another realm than the service, by the
+// keytab's word for that: what the ticket says outside of its seal is as
+// whoever sent it likes.
+func (l *logon) foreign() bool { return l.part.realm != l.opener.realm }
 
 // ownSID reports whether only our own KDC may speak of the SID.
 func (l *logon) ownSID(sid dtyp.SID) bool {

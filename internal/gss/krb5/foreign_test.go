@@ -45,7 +45,7 @@ func TestGroupsFromAnotherRealm(t *testing.T) {
 	sid := dtyp.MustParseSID
 	l := &logon{
 		acceptor: &acceptor{Config: Config{DomainSID: sid("S-1-5-21-1-2-3")}},
-		req:      &apReq{ticket: ticket{realm: "BKRP.TEST"}}, part: &ticketPart{realm: "OTHER.TEST"},
+		opener:   &keytabEntry{realm: "BKRP.TEST"}, part: &ticketPart{realm: "OTHER.TEST"},
 	}
 	id, err := l.filterForeign(gss.Identity{SID: sid("S-1-5-21-4-5-6-1000"), Groups: []dtyp.SID{
 		sid("S-1-5-21-1-2-3-512"), sid("S-1-5-21-4-5-6-513"), sid("S-1-5-32-544"), sid("S-1-5-21-7-8-9-519"),

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/seed05845750/bkrp/internal/gss"
@@ -139,10 +140,10 @@ var (
 // keytab is the content of a keytab file; it does not change.
 type keytab []keytabEntry
 
-// keys gives the keys that a ticket may be sealed with, each once. It is an
-// error if there are none.
-func (k keytab) keys(realm string, service principal, sealed encrypted) ([]Key, error) {
-	var keys []Key
+// candidates gives the entries whose keys a ticket may be sealed with, each key
+// once. It is an error if there are none.
+func (k keytab) candidates(realm string, service principal, sealed encrypted) ([]*keytabEntry, error) {
+	var found []*keytabEntry
 	known := false
 	for i := range k {
 		e := &k[i]
@@ -150,25 +151,17 @@ func (k keytab) keys(realm string, service principal, sealed encrypted) ([]Key, 
 			continue
 		}
 		known = true
-		if e.key.Type != sealed.etype || sealed.hasKvno && !e.is(sealed.kvno) || holds(keys, e.key) {
+		if e.key.Type != sealed.etype || sealed.hasKvno && !e.is(sealed.kvno) ||
+			slices.ContainsFunc(found, func(f *keytabEntry) bool { return f.key.equal(e.key) }) {
 			continue
 		}
-		keys = append(keys, e.key)
+		found = append(found, e)
 	}
 	switch {
 	case !known:
 		return nil, errService
-	case len(keys) == 0:
+	case len(found) == 0:
 		return nil, errKeyVersion
 	}
-	return keys, nil
-}
-
-func holds(keys []Key, k Key) bool {
-	for _, have := range keys {
-		if string(have.Value) == string(k.Value) {
-			return true
-		}
-	}
-	return false
+	return found, nil
 }

@@ -71,10 +71,10 @@ func TestKeytabChoosesKeys(t *testing.T) {
 		{name("x"), 1, "", errService},
 		{name("host", "x", "A"), 1, "", errService},
 	} {
-		got, err := keys.keys("a", tt.service, encrypted{etype: AES128SHA1, kvno: tt.kvno, hasKvno: tt.kvno != 0})
+		got, err := keys.candidates("a", tt.service, encrypted{etype: AES128SHA1, kvno: tt.kvno, hasKvno: tt.kvno != 0})
 		text := ""
-		for _, k := range got {
-			text += string(k.Value[:1])
+		for _, e := range got {
+			text += string(e.key.Value[:1])
 		}
 		if text != tt.want || !errors.Is(err, tt.err) {
 			t.Errorf("%v, version %d: keys %x, %v", tt.service, tt.kvno, text, err)

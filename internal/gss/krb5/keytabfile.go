@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"time"
 )
 
 // keytabFile is a keytab that is read again when its file is replaced or
@@ -19,21 +20,28 @@ type keytabFile struct {
 	// what was in it when it last was in order.
 	seen os.FileInfo
 	keys keytab
+	// fault is what was last found wrong with it, and said when.
+	fault string
+	said  time.Time
 }
 
+// repeatFault is how long the same fault of a keytab is not logged again: one
+// that cannot be opened is tried at each logon.
+const repeatFault = 10 * time.Minute
+
 // openKeytab reads the file for the first time. It is an error if it cannot be
-// read or has no key of use.
+// read, has no key of use, or is not kept as a secret.
 func openKeytab(path string, log *slog.Logger) (*keytabFile, error) {
 	f := &keytabFile{path: path, log: log}
 	var err error
-	if f.keys, f.seen, err = readKeytab(path); err != nil {
+	if f.keys, f.seen, err = f.read(); err != nil {
 		return nil, err
 	}
 	return f, nil
 }
 
-func readKeytab(path string) (keytab, os.FileInfo, error) {
-	file, err := os.Open(path)
+func (f *keytabFile) read() (keytab, os.FileInfo, error) {
+	file, err := os.Open(f.path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening the keytab: %w", err)
 	}
@@ -43,46 +51,71 @@ func readKeytab(path string) (keytab, os.FileInfo, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening the keytab: %w", err)
 	}
-	b, err := io.ReadAll(io.LimitReader(file, maxKeytab+1))
+	keys, err := f.parse(file, info)
 	if err != nil {
-		return nil, info, fmt.Errorf("reading the keytab %s: %w", path, err)
-	}
-	if len(b) > maxKeytab {
-		return nil, info, fmt.Errorf("reading the keytab %s: %w: longer than %d octets", path, errKeytab, maxKeytab)
-	}
-	keys, err := parseKeytab(b)
-	if err == nil && len(keys) == 0 {
-		err = fmt.Errorf("%w: no key of a type that is supported", errKeytab)
-	}
-	if err != nil {
-		return nil, info, fmt.Errorf("reading the keytab %s: %w", path, err)
+		return nil, info, fmt.Errorf("reading the keytab %s: %w", f.path, err)
 	}
 	return keys, info, nil
 }
 
+func (f *keytabFile) parse(file io.Reader, info os.FileInfo) (keytab, error) {
+	groupReads, err := checkKeytabMode(f.path, info.Mode())
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(file, maxKeytab+1))
+	defer clear(b)
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxKeytab {
+		return nil, fmt.Errorf("%w: longer than %d octets", errKeytab, maxKeytab)
+	}
+	entries, err := parseKeytab(b)
+	if err != nil {
+		return nil, err
+	}
+	keys, users, err := keytab(entries).vet()
+	if err != nil {
+		return nil, err
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("%w: no key of a service and of a type that is supported", errKeytab)
+	}
+	if groupReads {
+		f.log.Warn("a group may read the keytab, and whoever reads it may be anybody to this server", "path", f.path, "mode", info.Mode().Perm())
+	}
+	if len(users) > 0 {
+		f.log.Warn("the keytab has keys of users, which are left out; export the server's own principals only",
+			"path", f.path, "users", users[:min(len(users), 8)], "count", len(users))
+	}
+	return keys, nil
+}
+
 // current is the keytab as it is now. While the file is not there or not in
 // order, in the middle of being replaced say, it is the one before.
-func (f *keytabFile) current() keytab {
+func (f *keytabFile) current(now time.Time) keytab {
 	info, err := os.Stat(f.path)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err == nil && unchanged(f.seen, info) {
 		return f.keys
 	}
-	if err != nil && f.seen == nil {
-		return f.keys // which was said when it went away
-	}
-	keys, info, err := readKeytab(f.path)
+	keys, info, err := f.read()
 	f.seen = info
 	if err != nil {
-		f.log.Warn("keytab not usable, going on with the keys of the last one", "err", err)
+		if fault := err.Error(); fault != f.fault || now.Sub(f.said) >= repeatFault {
+			f.fault, f.said = fault, now
+			f.log.Warn("keytab not usable, going on with the keys of the last one", "err", err)
+		}
 		return f.keys
 	}
+	f.fault = ""
 	f.log.Info("keytab read again", "path", f.path, "keys", len(keys))
 	f.keys = keys
 	return keys
 }
 
 func unchanged(a, b os.FileInfo) bool {
-	return a != nil && os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size()
+	return a != nil && os.SameFile(a, b) && a.ModTime().Equal(b.ModTime()) && a.Size() == b.Size() && a.Mode() == b.Mode()
 }

@@ -25,6 +25,7 @@ var (
 	errExpired     = fmt.Errorf("krb5: the ticket has expired: %w", gss.ErrExpired)
 	errNoPAC       = fmt.Errorf("krb5: the ticket has no PAC, and auth.principal_sids no SID for its client: %w", gss.ErrRefused)
 	errNoLogonInfo = fmt.Errorf("krb5: the PAC has no LOGON_INFO, and auth.principal_sids no SID for the client: %w", gss.ErrRefused)
+	errTwoSIDs     = fmt.Errorf("krb5: the client has two SIDs: %w", gss.ErrRefused)
 	errRestriction = fmt.Errorf("krb5: the ticket is restricted in a way that is not understood: %w", gss.ErrRefused)
 	errTransited   = fmt.Errorf("krb5: the KDC has not checked the realms on the ticket's way: %w", gss.ErrRefused)
 )
@@ -35,7 +36,7 @@ type logon struct {
 	now time.Time
 
 	req    *apReq
-	opener Key // the service's key that opened the ticket
+	opener *keytabEntry // whose key opened the ticket
 	part   *ticketPart
 	auth   *authenticator
 }
@@ -95,19 +96,19 @@ func (l *logon) openTicket() error {
 	if t.sealed.etype == RC4HMAC && !l.AllowRC4 {
 		return errRC4
 	}
-	keys, err := l.keytab.current().keys(t.realm, t.service, t.sealed)
+	entries, err := l.keytab.current(l.now).candidates(t.realm, t.service, t.sealed)
 	if err != nil {
 		return err
 	}
-	for _, k := range keys {
-		plain, err := k.decrypt(usageTicket, t.sealed.cipher)
+	for _, e := range entries {
+		plain, err := e.key.decrypt(usageTicket, t.sealed.cipher)
 		if err != nil {
 			continue
 		}
 		if l.part, err = parseTicketPart(plain); err != nil {
 			return err
 		}
-		l.opener = k
+		l.opener = e
 		return l.checkKey(l.part.key)
 	}
 	return errTicketKey
@@ -188,6 +189,9 @@ func (l *logon) identity() (gss.Identity, error) {
 	if p.NoLogon {
 		return l.configured(errNoLogonInfo)
 	}
+	if other, ok := l.PrincipalSIDs[l.client()]; ok && other != sid {
+		return gss.Identity{}, fmt.Errorf("%w: the PAC says %v, auth.principal_sids %v", errTwoSIDs, sid, other)
+	}
 	return l.filterForeign(gss.Identity{
 		SID: sid, Domain: p.Logon.LogonDomainName, Name: p.Logon.EffectiveName,
 		Groups: p.Groups(), Mechanism: "krb5",
@@ -200,8 +204,8 @@ func (l *logon) checkPAC(raw []byte) (*pac.PAC, dtyp.SID, error) {
 	if err != nil {
 		return nil, dtyp.SID{}, err
 	}
-	err = p.VerifyServer(l.opener.checksumType(), func(data []byte) ([]byte, error) {
-		return l.opener.checksum(usagePAC, data)
+	err = p.VerifyServer(l.opener.key.checksumType(), func(data []byte) ([]byte, error) {
+		return l.opener.key.checksum(usagePAC, data)
 	})
 	if err != nil {
 		return nil, dtyp.SID{}, err
@@ -224,7 +228,7 @@ func (l *logon) checkPAC(raw []byte) (*pac.PAC, dtyp.SID, error) {
 // all that speaks for a name of another realm is that the KDC has checked the
 // way.
 func (l *logon) configured(unnamed error) (gss.Identity, error) {
-	if l.part.realm != l.req.ticket.realm && l.part.flags&ticketTransitedChecked == 0 {
+	if l.foreign() && l.part.flags&ticketTransitedChecked == 0 {
 		return gss.Identity{}, errTransited
 	}
 	name := l.part.client.String()
