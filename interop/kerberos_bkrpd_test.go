@@ -67,7 +67,7 @@ func TestBkrpKerberos(t *testing.T) {
 	s, dc := startMember(t, options{})
 	bkrp := build(t, "bkrp")
 	address := krb5Host + ":" + s.port
-	wrapByTickets(t, dc, address)
+	wrapByTickets(t, dc, address, t.TempDir())
 	t.Run("no tickets", func(t *testing.T) {
 		out, err := dc.Exec(t.Context(), "env", "KRB5CCNAME=FILE:/nonexistent", bkrp, "sid", "--server", address, "-k")
 		if err != nil || out.Code != 3 || !strings.Contains(out.String(), "run kinit") {
@@ -86,43 +86,58 @@ func TestBkrpKerberos(t *testing.T) {
 	})
 }
 
-// wrapByTickets has alice wrap and unwrap in each way at a server of the domain,
-// with what kinit gave her and no password anywhere, and bob refused.
-func wrapByTickets(t *testing.T, dc *peers.Domain, address string) {
+const ticketSecret = "correct horse battery staple"
+
+// byTickets runs our client at a server of the domain with what kinit gives a
+// user, and no password anywhere.
+func byTickets(t *testing.T, dc *peers.Domain, address, user string, args ...string) peers.Output {
 	t.Helper()
-	as := func(user string, args ...string) peers.Output {
-		t.Helper()
-		cache, err := dc.Kinit(t.Context(), user)
-		if err != nil {
-			t.Fatal(err)
-		}
-		args = append(args, "--server", address, "--kerberos", "--require-mutual")
-		out, err := dc.Exec(t.Context(), append([]string{"env", "-u", "BKRP_PASSWORD_FILE", "KRB5CCNAME=FILE:" + cache, build(t, "bkrp")}, args...)...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out
-	}
-	const text = "correct horse battery staple"
-	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, []byte(text), 0o600); err != nil {
+	cache, err := dc.Kinit(t.Context(), user)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if out := as(peers.Alice, "sid"); strings.TrimSpace(out.Stdout) != sidOf(t, dc, peers.Alice) {
+	args = append(args, "--server", address, "--kerberos", "--require-mutual")
+	out, err := dc.Exec(t.Context(), append([]string{"env", "-u", "BKRP_PASSWORD_FILE", "KRB5CCNAME=FILE:" + cache, build(t, "bkrp")}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// wrapByTickets has alice wrap in each way, and gives the names of the files,
+// which she can open and bob cannot.
+func wrapByTickets(t *testing.T, dc *peers.Domain, address, dir string) (blobs []string) {
+	t.Helper()
+	secret := filepath.Join(dir, "secret")
+	if err := os.WriteFile(secret, []byte(ticketSecret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := byTickets(t, dc, address, peers.Alice, "sid"); strings.TrimSpace(out.Stdout) != sidOf(t, dc, peers.Alice) {
 		t.Errorf("bkrp sid: %s", out)
 	}
 	for _, way := range [][]string{{"--mode", "client", "--version", "2"}, {"--mode", "client", "--version", "3"}, {"--mode", "server"}} {
-		t.Run(strings.Join(way, " "), func(t *testing.T) {
-			blob := filepath.Join(t.TempDir(), "blob")
-			if out := as(peers.Alice, append([]string{"wrap", "-i", secret, "-o", blob}, way...)...); out.Code != bkrpOK {
-				t.Fatalf("bkrp wrap: %s", out)
-			}
-			if out := as(peers.Alice, "unwrap", "-i", blob); out.Code != bkrpOK || out.Stdout != text {
-				t.Errorf("bkrp unwrap: %s", out)
-			}
-			if out := as(peers.Bob, "unwrap", "-i", blob); out.Code != bkrpRefused || out.Stdout != "" || !strings.Contains(out.String(), "ERROR_INVALID_ACCESS") {
-				t.Errorf("bkrp unwrap as bob: %s", out)
-			}
-		})
+		blob := filepath.Join(dir, strings.Join(way, ""))
+		if out := byTickets(t, dc, address, peers.Alice, append([]string{"wrap", "-i", secret, "-o", blob}, way...)...); out.Code != bkrpOK {
+			t.Fatalf("bkrp wrap %v: %s", way, out)
+		}
+		blobs = append(blobs, blob)
+	}
+	openByTickets(t, dc, address, blobs)
+	return blobs
+}
+
+// openByTickets has alice and bob try to open what alice wrapped.
+func openByTickets(t *testing.T, dc *peers.Domain, address string, blobs []string) {
+	t.Helper()
+	if len(blobs) == 0 {
+		t.Fatal("there is nothing to open")
+	}
+	for _, blob := range blobs {
+		if out := byTickets(t, dc, address, peers.Alice, "unwrap", "-i", blob); out.Code != bkrpOK || out.Stdout != ticketSecret {
+			t.Errorf("bkrp unwrap %s: %s", filepath.Base(blob), out)
+		}
+		if out := byTickets(t, dc, address, peers.Bob, "unwrap", "-i", blob); out.Code != bkrpRefused || out.Stdout != "" || !strings.Contains(out.String(), "ERROR_INVALID_ACCESS") {
+			t.Errorf("bkrp unwrap %s as bob: %s", filepath.Base(blob), out)
+		}
 	}
 }

@@ -134,7 +134,9 @@ func TestBehindSamba(t *testing.T) {
 		}
 	})
 	s.stop()
-	t.Run("Kerberos", func(t *testing.T) { behindSambaByKerberos(t, dc) })
+	dir := t.TempDir()
+	var inDomain []string
+	t.Run("Kerberos", func(t *testing.T) { inDomain = behindSambaByKerberos(t, dc, dir) })
 	t.Run("and back", func(t *testing.T) {
 		if log := s.log.String(); !strings.Contains(log, "took it back") || strings.Contains(log, "level=ERROR") {
 			t.Errorf("bkrpd logged:\n%s", log)
@@ -157,34 +159,31 @@ func TestBehindSamba(t *testing.T) {
 		if opened, stderr, code := g.bkrp(t, g.login(peers.Alice), []byte(ours), "unwrap"); code != bkrpRefused || opened != "" {
 			t.Errorf("Samba opens what we wrapped: exit code %d: %s", code, stderr)
 		}
+		// But those are that our server found in the domain.
+		openByTickets(t, dc, dc.Host, inDomain)
+	})
+	t.Run("switched over", func(t *testing.T) {
+		theirs := wrapByTickets(t, dc, dc.Host, t.TempDir())
+		if err := dc.Restart(ctx, withoutBackupKey); err != nil {
+			t.Fatal(err)
+		}
+		untilSambaAnswers(t, dc)
+		s := serveInDomain(t, dc)
+		openByTickets(t, dc, dc.Host, theirs)
+		s.stop()
+		if log := s.log.String(); strings.Count(log, "msg=audit") != 2*len(theirs) {
+			t.Errorf("it was not our server that opened them:\n%s", log)
+		}
 	})
 }
 
 // behindSambaByKerberos serves the same pipe as a real domain would have it:
 // logons by the Kerberos keys of the domain controller itself, callers' SIDs from
-// the domain, BackupKey's keys where the domain keeps them.
-func behindSambaByKerberos(t *testing.T, dc *peers.Domain) {
-	alice, err := dc.SID(t.Context(), peers.Alice)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sid, err := dtyp.ParseSID(alice)
-	if err != nil {
-		t.Fatal(err)
-	}
-	password := filepath.Join(t.TempDir(), "password")
-	if err := os.WriteFile(password, []byte(dc.Password(peers.Administrator)+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s := startBkrpd(t, options{
-		settings: map[string]string{
-			"error_codes": `"windows"`, "auth.ntlm": `"off"`, "auth.keytab": fmt.Sprintf("%q", dc.Keytab()),
-			"store.backend": `"lsa"`, "store.lsa.server": fmt.Sprintf("%q", dc.Addr),
-			"store.lsa.user": `"BKRP\\Administrator"`, "store.lsa.password_file": fmt.Sprintf("%q", password),
-		},
-		firstSID: sid, // for the domain's
-		listen:   "samba:" + dc.NCALRPCDir(),
-	})
+// the domain, BackupKey's keys where the domain keeps them. It gives the files in
+// dir with what alice wrapped.
+func behindSambaByKerberos(t *testing.T, dc *peers.Domain, dir string) (blobs []string) {
+	s := serveInDomain(t, dc)
+	alice := sidOf(t, dc, peers.Alice)
 	for _, c := range []struct {
 		flags, user string
 		want        expectation
@@ -199,7 +198,7 @@ func behindSambaByKerberos(t *testing.T, dc *peers.Domain) {
 			torture(t, dc.Client, "ncacn_np:"+dc.Host+c.flags, who, c.want, "--use-kerberos=required")
 		})
 	}
-	t.Run("bkrp", func(t *testing.T) { wrapByTickets(t, dc, dc.Host) })
+	t.Run("bkrp", func(t *testing.T) { blobs = wrapByTickets(t, dc, dc.Host, dir) })
 	t.Run("NTLM is off", func(t *testing.T) {
 		g := sambaTarget(t, dc)
 		if _, stderr, code := g.bkrp(t, g.login(peers.Alice), []byte("secret"), "wrap", "--mode", "server"); code == bkrpOK {
@@ -209,6 +208,40 @@ func behindSambaByKerberos(t *testing.T, dc *peers.Domain) {
 	s.stop()
 	if log := s.log.String(); !strings.Contains(log, "mechanism=krb5") || strings.Contains(log, "mechanism=ntlm") || !strings.Contains(log, "sid="+alice) {
 		t.Errorf("alice was not let in by Kerberos as %s", alice)
+	}
+	return blobs
+}
+
+// serveInDomain starts our server with the keys, for BackupKey and for Kerberos,
+// of the domain controller whose pipe it serves.
+func serveInDomain(t *testing.T, dc *peers.Domain) *server {
+	t.Helper()
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte(dc.Password(peers.Administrator)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return startBkrpd(t, options{
+		settings: map[string]string{
+			"error_codes": `"windows"`, "auth.ntlm": `"off"`, "auth.keytab": fmt.Sprintf("%q", dc.Keytab()),
+			"store.backend": `"lsa"`, "store.lsa.server": fmt.Sprintf("%q", dc.Addr),
+			"store.lsa.user": `"BKRP\\Administrator"`, "store.lsa.password_file": fmt.Sprintf("%q", password),
+		},
+		firstSID: dtyp.MustParseSID(sidOf(t, dc, peers.Alice)), // for the domain's
+		listen:   "samba:" + dc.NCALRPCDir(),
+	})
+}
+
+// untilSambaAnswers waits for the pipes of Samba after a restart.
+func untilSambaAnswers(t *testing.T, dc *peers.Domain) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		_, err := dc.SID(t.Context(), peers.Alice)
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
 	}
 }
 
