@@ -82,7 +82,7 @@ func (d *directory) load(ctx context.Context) (*book, error) {
 		sorted: make([]Account, 0, len(entries)),
 	}
 	for _, e := range entries {
-		a, err := d.open(e)
+		a, err := d.open(ctx, e)
 		if err != nil {
 			d.store.log.Error("an account is damaged and cannot log on", "err", err)
 			if b.damaged == nil {
@@ -105,8 +105,8 @@ func (d *directory) load(ctx context.Context) (*book, error) {
 }
 
 // open opens and reads the entry of an account.
-func (d *directory) open(e Entry) (Account, error) {
-	value, err := d.store.vault.open(e.Name, e.Value)
+func (d *directory) open(ctx context.Context, e Entry) (Account, error) {
+	value, err := d.store.vault.openNewer(ctx, e.Name, e.Value)
 	if err != nil {
 		return Account{}, fmt.Errorf("opening %s: %w", e.Name, err)
 	}

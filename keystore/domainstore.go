@@ -3,6 +3,8 @@ package keystore
 import (
 	"context"
 	"errors"
+
+	"github.com/seed05845750/bkrp/dtyp"
 )
 
 // ErrNoAccounts says that a store over the secrets of a domain keeps no
@@ -22,5 +24,7 @@ func OpenDomain(ctx context.Context, backend Backend, d Domain, o Options) (*Sto
 	if err != nil {
 		return nil, err
 	}
-	return start(ctx, &Store{vault: &vault{backend: backend, bare: true}, domain: d}, o), nil
+	v := newVault(backend, dtyp.GUID{}, nil)
+	v.bare = true
+	return start(ctx, &Store{vault: v, domain: d}, o), nil
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/seed05845750/bkrp"
+	"github.com/seed05845750/bkrp/dtyp"
 )
 
 // SetGeneratePair puts key pairs made before in place of new ones, which take
@@ -27,3 +28,11 @@ func (s *Store) PutSecret(ctx context.Context, name string, value []byte) error 
 	s.changed(canonical)
 	return err
 }
+
+// InMemory reports whether a key is in memory.
+func (s *Store) InMemory(guid dtyp.GUID) bool {
+	return s.client.held.Load().keys[guid] != nil || s.server.held.Load().keys[guid] != nil
+}
+
+// Following reports whether the backend's watch stands.
+func (s *Store) Following() bool { return s.following.Load() }

@@ -52,7 +52,7 @@ func FuzzOpenSealed(f *testing.F) {
 }
 
 func FuzzVaultOpen(f *testing.F) {
-	v := &vault{store: dtyp.GUID{1}, number: 1}
+	v := newVault(nil, dtyp.GUID{1}, dataKeys(nil).with())
 	sealed, err := v.seal("name", []byte("value"))
 	if err != nil {
 		f.Fatal(err)
@@ -74,7 +74,7 @@ func FuzzVaultOpen(f *testing.F) {
 func FuzzParseHeader(f *testing.F) {
 	k, _ := testKeyFile(f)
 	d := Domain{DNSName: "bkrp.example", NetBIOSName: "BKRP", SID: RandomDomainSID()}
-	h, _, err := newHeader(f.Context(), NewMemory(), k, d, time.Now())
+	h, _, err := newHeader(f.Context(), NewMemory(), k, randomGUID(), sealedHeader{Domain: d, Created: time.Now()})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -94,6 +94,24 @@ func FuzzParseHeader(f *testing.F) {
 		if _, _, err := h.unlock(t.Context(), NewMemory(), k); err != nil &&
 			!errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrWrongKEK) {
 			t.Fatalf("unlocking: %v", err)
+		}
+	})
+}
+
+func FuzzParseDataKeys(f *testing.F) {
+	f.Add(dataKeys(nil).with().with().append(nil))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		keys, err := parseDataKeys(b)
+		if err != nil {
+			if !errors.Is(err, ErrCorrupt) {
+				t.Fatalf("error is %v, want ErrCorrupt", err)
+			}
+			return
+		}
+		again, err := parseDataKeys(keys.append(nil))
+		if err != nil || len(again) != len(keys) || keys.current() == 0 {
+			t.Fatalf("%d keys, and %d when read again: %v", len(keys), len(again), err)
 		}
 	})
 }

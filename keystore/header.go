@@ -29,7 +29,7 @@ var (
 const headerName = "store"
 
 // headerFormat is the version of the header and of the layout of the store.
-const headerFormat = 1
+const headerFormat = 2
 
 // Domain is the domain that a store serves.
 type Domain struct {
@@ -92,30 +92,20 @@ func isLabel(s string, limit int) bool {
 
 // header is the public part of a store, as JSON in the entry "store".
 type header struct {
-	Format  int       `json:"format"`
-	ID      dtyp.GUID `json:"id"`
-	KEK     string    `json:"kek"`     // Sealer.KeyID, for messages only
-	DataKey dataKey   `json:"dataKey"` // the key that all values are sealed under
-	Sealed  []byte    `json:"sealed"`  // a sealedHeader, sealed as the value "store"
+	Format int       `json:"format"`
+	ID     dtyp.GUID `json:"id"`
+	Seals  []seal    `json:"seals"`  // the same data keys under each KEK that opens the store
+	Sealed []byte    `json:"sealed"` // a sealedHeader, sealed as the value "store"
 }
 
-// dataKey is a data key under the KEK. Sealing it anew replaces the KEK and
-// leaves every value as it is.
-type dataKey struct {
-	Number uint32 `json:"number"`
-	Sealed []byte `json:"sealed"`
-}
+// maxSeals is how many KEKs may open a store: the one it has, and during a
+// rekey the next one.
+const maxSeals = 2
 
 // sealedHeader is the part of the header that nobody may alter.
 type sealedHeader struct {
 	Domain  Domain    `json:"domain"`
 	Created time.Time `json:"created"`
-}
-
-// bound is the associated data of the sealed data key.
-func (h *header) bound() []byte {
-	b := append([]byte("bkrp keystore data key\x00"), h.ID[:]...)
-	return fmt.Appendf(b, "%d", h.DataKey.Number)
 }
 
 // parseHeader reads the entry "store".
@@ -127,55 +117,97 @@ func parseHeader(b []byte) (*header, error) {
 	if h.Format != headerFormat {
 		return nil, fmt.Errorf("%w: the store has format %d, this program knows %d", ErrCorrupt, h.Format, headerFormat)
 	}
-	if h.ID.IsZero() || h.DataKey.Number == 0 || len(h.DataKey.Sealed) == 0 || len(h.Sealed) == 0 {
+	if h.ID.IsZero() || len(h.Seals) == 0 || len(h.Seals) > maxSeals || len(h.Sealed) == 0 {
 		return nil, fmt.Errorf("%w: the store's header is incomplete", ErrCorrupt)
 	}
 	return h, nil
 }
 
 // newHeader makes the header of a new store and the vault it opens.
-func newHeader(ctx context.Context, backend Backend, sealer Sealer, d Domain, now time.Time) (*header, *vault, error) {
-	v := &vault{backend: backend, store: randomGUID(), number: 1}
-	rand.Read(v.dataKey[:])
-	h := &header{Format: headerFormat, ID: v.store, KEK: sealer.KeyID(), DataKey: dataKey{Number: v.number}}
-	sealed, err := sealer.Seal(ctx, v.dataKey[:], h.bound())
+func newHeader(ctx context.Context, backend Backend, sealer Sealer, id dtyp.GUID, inner sealedHeader) (*header, *vault, error) {
+	keys := dataKeys(nil).with()
+	s, err := newSeal(ctx, sealer, id, keys)
 	if err != nil {
-		return nil, nil, fmt.Errorf("sealing the data key: %w", err)
+		return nil, nil, err
 	}
-	h.DataKey.Sealed = sealed
-	inner, err := json.Marshal(sealedHeader{Domain: d, Created: now.UTC().Truncate(time.Second)})
-	if err != nil {
-		return nil, nil, fmt.Errorf("keystore: writing the header: %w", err)
-	}
-	if h.Sealed, err = v.seal(headerName, inner); err != nil {
+	h := &header{Format: headerFormat, ID: id, Seals: []seal{s}}
+	v := newVault(backend, id, keys)
+	if err := h.sealInner(v, inner); err != nil {
 		return nil, nil, err
 	}
 	return h, v, nil
 }
 
+// sealInner puts the sealed part into the header, under v's current data key.
+func (h *header) sealInner(v *vault, inner sealedHeader) error {
+	b, err := json.Marshal(inner)
+	if err != nil {
+		return fmt.Errorf("keystore: writing the header: %w", err)
+	}
+	h.Sealed, err = v.seal(headerName, b)
+	return err
+}
+
+// readHeader reads the header of the store in a backend. ErrNotFound means that
+// there is none.
+func readHeader(ctx context.Context, backend Backend) (*header, Revision, error) {
+	b, rev, err := backend.Get(ctx, headerName)
+	if err != nil {
+		return nil, 0, fmt.Errorf("reading the store's header: %w", err)
+	}
+	h, err := parseHeader(b)
+	return h, rev, err
+}
+
+// write puts the header into a backend, as Backend.CompareAndSwap.
+func (h *header) write(ctx context.Context, backend Backend, old Revision) error {
+	b, err := json.Marshal(h)
+	if err != nil {
+		return fmt.Errorf("keystore: writing the header: %w", err)
+	}
+	if _, err = backend.CompareAndSwap(ctx, headerName, old, b); err != nil {
+		return fmt.Errorf("writing the header: %w", err)
+	}
+	return nil
+}
+
+// keks names the KEKs that open the store.
+func (h *header) keks() []string {
+	names := make([]string, len(h.Seals))
+	for i := range h.Seals {
+		names[i] = h.Seals[i].KEK
+	}
+	return names
+}
+
 // unlock opens what the header seals.
 func (h *header) unlock(ctx context.Context, backend Backend, sealer Sealer) (*vault, *sealedHeader, error) {
-	key, err := sealer.Open(ctx, h.DataKey.Sealed, h.bound())
+	_, keys, err := openedBy(ctx, h.Seals, sealer, h.ID)
 	if err != nil {
-		return nil, nil, fmt.Errorf("opening store %v, sealed by %q: %w", h.ID, h.KEK, err)
+		return nil, nil, fmt.Errorf("opening store %v: %w", h.ID, err)
 	}
-	defer clear(key)
-	if len(key) != keySize {
-		return nil, nil, fmt.Errorf("%w: data key has %d octets", ErrCorrupt, len(key))
+	v := newVault(backend, h.ID, keys)
+	inner, err := h.inner(v)
+	if err != nil {
+		return nil, nil, err
 	}
-	v := &vault{backend: backend, store: h.ID, number: h.DataKey.Number, dataKey: [keySize]byte(key)}
+	return v, inner, nil
+}
+
+// inner opens and reads the sealed part of the header.
+func (h *header) inner(v *vault) (*sealedHeader, error) {
 	b, err := v.open(headerName, h.Sealed)
 	if err != nil {
-		return nil, nil, fmt.Errorf("opening the header of store %v: %w", h.ID, err)
+		return nil, fmt.Errorf("opening the header of store %v: %w", h.ID, err)
 	}
 	inner := new(sealedHeader)
 	if err := strictJSON(b, inner); err != nil {
-		return nil, nil, fmt.Errorf("%w: the sealed part of the header is not readable", ErrCorrupt)
+		return nil, fmt.Errorf("%w: the sealed part of the header is not readable", ErrCorrupt)
 	}
 	if inner.Domain, err = inner.Domain.check(); err != nil {
-		return nil, nil, fmt.Errorf("opening the header of store %v: %w", h.ID, err)
+		return nil, fmt.Errorf("opening the header of store %v: %w", h.ID, err)
 	}
-	return v, inner, nil
+	return inner, nil
 }
 
 // strictJSON reads one JSON value that fills b and has no unknown field.

@@ -48,7 +48,10 @@ type held[K wrapKey] struct {
 	// before is not remembered after.
 	generation uint64
 	current    K // zero if not known
-	keys       map[dtyp.GUID]K
+	// last was the current key when that was last known. It serves while the
+	// backend is away.
+	last K
+	keys map[dtyp.GUID]K
 }
 
 func newRing[K wrapKey](s *Store, pointer string, parse func(dtyp.GUID, []byte) (K, error), create func() (K, []byte, error)) *ring[K] {
@@ -93,7 +96,7 @@ func (r *ring[K]) key(ctx context.Context, guid dtyp.GUID) (K, error) {
 // currentKey returns the current key, and makes one if there is none.
 func (r *ring[K]) currentKey(ctx context.Context) (K, error) {
 	var none K
-	if k := r.held.Load().current; k != none {
+	if k := r.inMemory(); k != none {
 		return k, nil
 	}
 	release, err := r.turns.take(ctx, r.pointer)
@@ -101,10 +104,22 @@ func (r *ring[K]) currentKey(ctx context.Context) (K, error) {
 		return none, err
 	}
 	defer release()
-	if k := r.held.Load().current; k != none {
+	if k := r.inMemory(); k != none {
 		return k, nil
 	}
 	return r.settle(ctx)
+}
+
+// inMemory is the current key as far as it is known without asking the backend.
+// While the backend's watch is broken that is the last one known: it may have
+// been replaced in the meantime, and wraps as well as the one that did.
+func (r *ring[K]) inMemory() K {
+	var none K
+	h := r.held.Load()
+	if h.current == none && !r.store.vault.bare && !r.store.following.Load() {
+		return h.last
+	}
+	return h.current
 }
 
 // readCurrent follows the pointer, and remembers the key it leads to. Where
@@ -128,20 +143,26 @@ func (r *ring[K]) readCurrent(ctx context.Context) (k K, rev Revision, err error
 	return k, rev, err
 }
 
-// remember keeps a key that was read while the generation was the one given.
-func (r *ring[K]) remember(generation uint64, k K) {
+// remember keeps keys that were read while the generation was the one given. It
+// keeps none if something has been forgotten since, and reports which it was.
+func (r *ring[K]) remember(generation uint64, keys ...K) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	h := *r.held.Load()
 	if h.generation != generation {
-		return
+		return false
 	}
 	h.keys = maps.Clone(h.keys)
 	if h.keys == nil {
 		h.keys = make(map[dtyp.GUID]K)
 	}
-	h.keys[k.GUID()] = k
+	for _, k := range keys {
+		if _, there := h.keys[k.GUID()]; !there {
+			h.keys[k.GUID()] = k
+		}
+	}
 	r.held.Store(&h)
+	return true
 }
 
 // rememberCurrent keeps k as the current key, if nothing has been forgotten
@@ -153,11 +174,13 @@ func (r *ring[K]) rememberCurrent(generation uint64, k K) {
 	if h.generation != generation || !r.store.following.Load() {
 		return
 	}
-	h.current = k
+	h.current, h.last = k, k
 	r.held.Store(&h)
 }
 
-// forget drops what the entry of that name has to do with.
+// forget drops what the entry of that name has to do with. Where any entry may
+// have changed, keys stay nevertheless: they are never replaced, unless they are
+// a domain's, which others write.
 func (r *ring[K]) forget(name string) {
 	guid, isKey := secretGUID(name)
 	if name != AnyName && name != r.pointer && !isKey {
@@ -168,13 +191,18 @@ func (r *ring[K]) forget(name string) {
 	var none K
 	old := r.held.Load()
 	h := &held[K]{generation: old.generation + 1}
+	if name != AnyName || !r.store.vault.bare {
+		h.keys, h.last = old.keys, old.last
+	}
 	if name != AnyName {
-		h.keys = old.keys
 		h.current = old.current
 	}
 	if _, ok := h.keys[guid]; isKey && ok {
 		h.keys = maps.Clone(h.keys)
 		delete(h.keys, guid)
+	}
+	if isKey && h.last != none && h.last.GUID() == guid {
+		h.last = none
 	}
 	if name == r.pointer || h.current != none && isKey && h.current.GUID() == guid {
 		h.current = none

@@ -2,10 +2,10 @@ package keystore
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +21,13 @@ type Options struct {
 	Log *slog.Logger
 	// Now is the clock, for the dates in certificates. Default: time.Now.
 	Now func() time.Time
+	// Preload has all keys read into memory, and new ones as they come, so that
+	// unwrapping goes on while the backend is away.
+	Preload bool
+	// Sealer brings the KEK that the configuration has now, where another one
+	// has replaced the one that the store was opened with. Default: there is
+	// none, and values that were sealed after such a change cannot be opened.
+	Sealer func(ctx context.Context) (Sealer, error)
 }
 
 // Store keeps the keys and accounts of a domain. It is safe for concurrent
@@ -45,6 +52,14 @@ type Store struct {
 	server   *ring[*ServerWrapKey]
 	accounts directory
 
+	sealer    func(ctx context.Context) (Sealer, error)
+	sealersMu sync.Mutex
+	sealers   []Sealer // those that opened the store, the last one first
+	// headerTurns lets one goroutine at a time take in the header.
+	headerTurns turns
+
+	warming warming
+
 	// ridWritten is the Revision of the counter of RIDs as this Store wrote it
 	// last, 0 if it did not yet.
 	ridWritten atomic.Uint64
@@ -53,7 +68,7 @@ type Store struct {
 	// can be kept in memory.
 	following atomic.Bool
 	stop      context.CancelFunc
-	stopped   chan struct{}
+	running   sync.WaitGroup // follow and warm
 }
 
 // Create makes a store in an empty backend, sealed by sealer. A backend with
@@ -70,22 +85,15 @@ func Create(ctx context.Context, backend Backend, sealer Sealer, d Domain) error
 	if len(entries) != 0 {
 		return ErrStoreExists
 	}
-	h, _, err := newHeader(ctx, backend, sealer, d, time.Now())
+	h, _, err := newHeader(ctx, backend, sealer, randomGUID(), sealedHeader{Domain: d, Created: time.Now().UTC().Truncate(time.Second)})
 	if err != nil {
 		return err
 	}
-	b, err := json.Marshal(h)
-	if err != nil {
-		return fmt.Errorf("keystore: writing the header: %w", err)
-	}
-	_, err = backend.CompareAndSwap(ctx, headerName, 0, b)
+	err = h.write(ctx, backend, 0)
 	if errors.Is(err, ErrConflict) {
 		return ErrStoreExists
 	}
-	if err != nil {
-		return fmt.Errorf("writing the header: %w", err)
-	}
-	return nil
+	return err
 }
 
 // Open opens the store in a backend. It returns ErrNoStore if there is none,
@@ -93,14 +101,10 @@ func Create(ctx context.Context, backend Backend, sealer Sealer, d Domain) error
 // its header is not what was written. The backend stays the caller's, to be
 // closed after the Store.
 func Open(ctx context.Context, backend Backend, sealer Sealer, o Options) (*Store, error) {
-	b, _, err := backend.Get(ctx, headerName)
+	h, _, err := readHeader(ctx, backend)
 	if errors.Is(err, ErrNotFound) {
 		return nil, absentHeader(ctx, backend)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the store's header: %w", err)
-	}
-	h, err := parseHeader(b)
 	if err != nil {
 		return nil, err
 	}
@@ -108,12 +112,14 @@ func Open(ctx context.Context, backend Backend, sealer Sealer, o Options) (*Stor
 	if err != nil {
 		return nil, err
 	}
-	return start(ctx, &Store{vault: v, id: h.ID, domain: inner.Domain, created: inner.Created}, o), nil
+	s := &Store{vault: v, id: h.ID, domain: inner.Domain, created: inner.Created, sealers: []Sealer{sealer}}
+	v.renew = s.renewDataKeys
+	return start(ctx, s, o), nil
 }
 
 // start completes a store and begins to follow its backend.
 func start(ctx context.Context, s *Store, o Options) *Store {
-	s.log, s.now, s.generatePair, s.stopped = o.Log, o.Now, bkrp.GenerateKeyPair, make(chan struct{})
+	s.log, s.now, s.sealer, s.generatePair = o.Log, o.Now, o.Sealer, bkrp.GenerateKeyPair
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -127,7 +133,11 @@ func start(ctx context.Context, s *Store, o Options) *Store {
 	// The watch lasts as long as the Store, not as the call that opens it.
 	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
-	go s.follow(watch)
+	if !s.vault.bare {
+		s.warming.init(o.Preload)
+		s.running.Go(func() { s.warm(watch) })
+	}
+	s.running.Go(func() { s.follow(watch) })
 	return s
 }
 
@@ -148,7 +158,7 @@ func absentHeader(ctx context.Context, backend Backend) error {
 // stay usable.
 func (s *Store) Close() error {
 	s.stop()
-	<-s.stopped
+	s.running.Wait()
 	return nil
 }
 
@@ -168,7 +178,6 @@ const rewatch = time.Second
 
 // follow keeps the memory in step with the backend until ctx is done.
 func (s *Store) follow(ctx context.Context) {
-	defer close(s.stopped)
 	for {
 		err := s.vault.backend.Watch(ctx, func(name string) {
 			s.following.Store(true)
@@ -179,7 +188,7 @@ func (s *Store) follow(ctx context.Context) {
 		if ctx.Err() != nil || errors.Is(err, ErrClosed) {
 			return
 		}
-		s.log.Warn("watch of the key store broke; reading current keys from it at each call", "err", err)
+		s.log.Warn("watch of the key store broke; going on with the keys in memory until it stands again", "err", err)
 		select {
 		case <-ctx.Done():
 			return
@@ -193,4 +202,5 @@ func (s *Store) changed(name string) {
 	s.client.forget(name)
 	s.server.forget(name)
 	s.accounts.forget(name)
+	s.warming.add(name)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/seed05845750/bkrp/dtyp"
 )
@@ -28,10 +29,18 @@ const (
 type vault struct {
 	backend Backend
 	store   dtyp.GUID
-	dataKey [keySize]byte
-	number  uint32 // of the data key
+	keys    atomic.Pointer[dataKeys]
+	// renew takes in data keys that have come to the header since; nil where
+	// that cannot be.
+	renew func(ctx context.Context) error
 	// bare leaves values as they are: others have to read them.
 	bare bool
+}
+
+func newVault(backend Backend, store dtyp.GUID, keys dataKeys) *vault {
+	v := &vault{backend: backend, store: store}
+	v.keys.Store(&keys)
+	return v
 }
 
 // seal seals a value under its name.
@@ -39,25 +48,53 @@ func (v *vault) seal(name string, value []byte) ([]byte, error) {
 	if v.bare {
 		return value, nil
 	}
-	header := binary.LittleEndian.AppendUint32([]byte{valueVersion}, v.number)
-	return sealUnder(v.dataKey[:], header, value, v.bound(name))
+	keys := *v.keys.Load()
+	n := keys.current()
+	header := binary.LittleEndian.AppendUint32([]byte{valueVersion}, n)
+	return sealUnder(keys[n][:], header, value, v.bound(name))
 }
+
+// sealedUnder is the number of the data key that a value is sealed under.
+func sealedUnder(sealed []byte) (uint32, error) {
+	if len(sealed) < valueHeaderSize {
+		return 0, fmt.Errorf("%w: sealed value is cut short", ErrCorrupt)
+	}
+	if sealed[0] != valueVersion {
+		return 0, fmt.Errorf("%w: sealed value has version %d, this program knows %d", ErrCorrupt, sealed[0], valueVersion)
+	}
+	return binary.LittleEndian.Uint32(sealed[1:]), nil
+}
+
+// errDataKey says that a value is sealed under a data key which is not known.
+var errDataKey = fmt.Errorf("%w: its data key is not in the store's header", ErrCorrupt)
 
 // open is the inverse of seal. Every error is ErrCorrupt.
 func (v *vault) open(name string, sealed []byte) ([]byte, error) {
 	if v.bare {
 		return sealed, nil
 	}
-	if len(sealed) < valueHeaderSize {
-		return nil, fmt.Errorf("%w: sealed value is cut short", ErrCorrupt)
+	n, err := sealedUnder(sealed)
+	if err != nil {
+		return nil, err
 	}
-	if sealed[0] != valueVersion {
-		return nil, fmt.Errorf("%w: sealed value has version %d, this program knows %d", ErrCorrupt, sealed[0], valueVersion)
+	key := (*v.keys.Load())[n]
+	if key == nil {
+		return nil, fmt.Errorf("%w: data key %d", errDataKey, n)
 	}
-	if n := binary.LittleEndian.Uint32(sealed[1:]); n != v.number {
-		return nil, fmt.Errorf("%w: value is sealed under data key %d, the store has %d", ErrCorrupt, n, v.number)
+	return openUnder(key[:], sealed, valueHeaderSize, v.bound(name))
+}
+
+// openNewer is open for values that another store may have sealed under a data
+// key of which this one has not heard yet.
+func (v *vault) openNewer(ctx context.Context, name string, sealed []byte) ([]byte, error) {
+	value, err := v.open(name, sealed)
+	if v.renew == nil || !errors.Is(err, errDataKey) {
+		return value, err
 	}
-	return openUnder(v.dataKey[:], sealed, valueHeaderSize, v.bound(name))
+	if err := v.renew(ctx); err != nil {
+		return nil, err
+	}
+	return v.open(name, sealed)
 }
 
 // bound is the associated data of a value.
@@ -73,7 +110,7 @@ func (v *vault) get(ctx context.Context, name string) ([]byte, Revision, error) 
 	if err != nil {
 		return nil, 0, fmt.Errorf("reading %s: %w", name, err)
 	}
-	value, err := v.open(name, sealed)
+	value, err := v.openNewer(ctx, name, sealed)
 	if err != nil {
 		return nil, rev, fmt.Errorf("opening %s: %w", name, err)
 	}

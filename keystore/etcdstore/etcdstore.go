@@ -1,0 +1,253 @@
+// Package etcdstore keeps a keystore in an etcd cluster (API version 3, servers
+// from 3.4 on), so that several servers can stand on the same keys. The values
+// in it are sealed by package keystore; this package knows nothing of keys.
+//
+// Reads are linearizable. The Revision of an entry is its modification revision,
+// which etcd counts over the whole cluster and never gives twice. A swap is one
+// transaction; since etcd's answer to a transaction can get lost, each writes an
+// identifier of its own in front of the value, by which a repeated attempt knows
+// what the first one did. A list is read at one revision, however many pages it
+// takes.
+//
+// Two things are not done here. Nothing of the cluster is administered: users,
+// roles, compaction and backups are etcd's own business. And a cluster that was
+// set back to a snapshot is refused (ErrOtherCluster) by a Store that knew it
+// before, because revisions repeat in it: the server has to be started anew.
+package etcdstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed05845750/bkrp/keystore"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+)
+
+// What Options leave at zero.
+const (
+	// DefaultPrefix stands before the names of entries.
+	DefaultPrefix = "/bkrp/"
+	// DefaultTimeout bounds each operation.
+	DefaultTimeout = 5 * time.Second
+)
+
+// maxPrefix is the longest prefix, in octets.
+const maxPrefix = 256
+
+var (
+	// ErrOptions is a configuration that cannot work, or must not.
+	ErrOptions = errors.New("etcdstore: options")
+	// ErrUnavailable says that etcd gave no answer in time. Enough of its
+	// members have to run, and be reachable, to make a majority.
+	ErrUnavailable = errors.New("etcdstore: etcd does not answer; a majority of its members must run and be reachable")
+	// ErrUnknownOutcome says that a change may or may not have been made: etcd
+	// was asked for it and did not say. Read the entry.
+	ErrUnknownOutcome = errors.New("etcdstore: the change may or may not have been made")
+	// ErrLogon says that etcd refused user and password, or wants some.
+	ErrLogon = errors.New("etcdstore: logon refused by etcd: check user, password and client certificate")
+	// ErrPermission says that the user may not use the prefix.
+	ErrPermission = errors.New("etcdstore: etcd's user may not read and write under the prefix; grant a role for it")
+	// ErrFull says that etcd has raised its space alarm. Nothing was written.
+	ErrFull = errors.New("etcdstore: etcd is out of space: compact and defragment it, then disarm its alarm")
+	// ErrOtherCluster says that an answer came from another cluster than the
+	// ones before: endpoints of two clusters are mixed, or the cluster was made
+	// anew from a snapshot.
+	ErrOtherCluster = errors.New("etcdstore: the answer is of another etcd cluster than before: check the endpoints; after a restore, start this server anew")
+)
+
+// Options say which cluster keeps the entries, and who asks for them.
+type Options struct {
+	// Endpoints are the members' client URLs, https://HOST:PORT; without a
+	// scheme https is meant. One is enough to reach the cluster, all of them
+	// keep it reachable when members fail. http:// is for loopback addresses,
+	// unless Plaintext is set, and not to be mixed with https.
+	Endpoints []string
+	// Prefix stands before the names of all entries, to share a cluster with
+	// others. A missing slash at its end is added. Default: DefaultPrefix.
+	Prefix string
+
+	// CAFile is a PEM file with the authorities that the members' certificates
+	// may come from. Those of the system are not taken. Required with https.
+	CAFile string
+	// CertFile and KeyFile are the certificate and key, PEM, that this client
+	// shows, if any. They are read at each new connection, so that they can be
+	// replaced under a running server. Only the owner may read KeyFile.
+	CertFile, KeyFile string
+	// Plaintext allows http:// to other machines: keys are sealed there, but
+	// password and names are not, and nothing says whom one talks to.
+	Plaintext bool
+
+	// User and Password log on to a cluster whose authentication is on. With a
+	// client certificate alone etcd takes its common name as user.
+	User     string
+	Password Password
+
+	// Timeout bounds each operation, also while etcd is away. It is at least a
+	// second. Default: DefaultTimeout.
+	Timeout time.Duration
+}
+
+// Password is a password that does not print itself.
+type Password string
+
+// String hides the password.
+func (Password) String() string { return "[redacted]" }
+
+// GoString hides the password from %#v.
+func (Password) GoString() string { return "[redacted]" }
+
+// LogValue hides the password from structured logs.
+func (Password) LogValue() slog.Value { return slog.StringValue("[redacted]") }
+
+// MarshalText refuses, so that no encoder writes a password.
+func (Password) MarshalText() ([]byte, error) {
+	return nil, errors.New("etcdstore: a password is not marshalled")
+}
+
+// Store is a keystore.Backend in an etcd cluster. It keeps a connection to each
+// endpoint and spreads its calls over those that answer.
+type Store struct {
+	prefix    string
+	timeout   time.Duration
+	endpoints string // for messages
+	logsOn    bool   // with a user
+
+	client  *clientv3.Client
+	kv      pb.KVClient
+	watch   pb.WatchClient
+	cluster atomic.Uint64 // identity of the cluster, 0 until it has answered
+
+	life context.Context // ends with Close
+	end  context.CancelFunc
+}
+
+var _ keystore.Backend = (*Store)(nil)
+
+// How connections are kept. The kernel gives one up that was sent something and
+// did not acknowledge it for deadPeer (grpc sets TCP_USER_TIMEOUT to it), which
+// is how a machine that has vanished is noticed before its address answers again.
+const (
+	deadPeer     = 2 * time.Second
+	pingInterval = 10 * time.Second // grpc takes no less
+	redialMin    = 100 * time.Millisecond
+	redialMax    = time.Second
+	dialTimeout  = 3 * time.Second
+)
+
+// Open connects to the cluster, logs on, and reads from the prefix, to find out
+// now what would fail later. The errors are ErrOptions, ErrLogon, ErrPermission
+// and ErrUnavailable.
+func Open(ctx context.Context, o Options) (*Store, error) {
+	s, cfg, err := prepare(o)
+	if err != nil {
+		return nil, err
+	}
+	s.life, s.end = context.WithCancel(context.Background())
+	cfg.Context = s.life // of the client, which outlives ctx
+	if err := s.connect(ctx, cfg); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// prepare checks the options and makes the client's configuration of them.
+func prepare(o Options) (*Store, clientv3.Config, error) {
+	none := clientv3.Config{}
+	if o.Prefix == "" {
+		o.Prefix = DefaultPrefix
+	}
+	if !strings.HasSuffix(o.Prefix, "/") {
+		o.Prefix += "/"
+	}
+	if len(o.Prefix) > maxPrefix {
+		return nil, none, fmt.Errorf("%w: the prefix is longer than %d octets", ErrOptions, maxPrefix)
+	}
+	if o.Timeout == 0 {
+		o.Timeout = DefaultTimeout
+	}
+	if o.Timeout < time.Second {
+		return nil, none, fmt.Errorf("%w: the timeout is %v and must be 1s or more", ErrOptions, o.Timeout)
+	}
+	if (o.User == "") != (o.Password == "") {
+		return nil, none, fmt.Errorf("%w: user and password go together", ErrOptions)
+	}
+	endpoints, secure, err := checkEndpoints(o.Endpoints, o.Plaintext)
+	if err != nil {
+		return nil, none, err
+	}
+	cfg := clientv3.Config{
+		Endpoints: endpoints,
+		Username:  o.User,
+		Password:  string(o.Password),
+		// Of logging on; every other call has a time of its own.
+		DialTimeout:          o.Timeout,
+		DialKeepAliveTime:    pingInterval,
+		DialKeepAliveTimeout: deadPeer,
+		// The library would also repeat a transaction that a member gave up
+		// after it had been passed on, and so turn our own success into a
+		// conflict. See operation.try.
+		MaxUnaryRetries: 1,
+		Logger:          zap.NewNop(), // errors say it all, and not twice
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: redialMin, Multiplier: 1.6, Jitter: 0.2, MaxDelay: redialMax},
+			MinConnectTimeout: dialTimeout,
+		})},
+	}
+	if secure {
+		if cfg.TLS, err = clientTLS(o); err != nil {
+			return nil, none, err
+		}
+	}
+	s := &Store{
+		prefix: o.Prefix, timeout: o.Timeout, logsOn: o.User != "",
+		endpoints: strings.Join(endpoints, ", "),
+	}
+	return s, cfg, nil
+}
+
+// connect makes the client, which logs on at once, and reads something.
+func (s *Store) connect(ctx context.Context, cfg clientv3.Config) error {
+	// Logging on is the one call that takes no context.
+	stop := context.AfterFunc(ctx, s.end)
+	defer stop()
+	op, err := s.begin(ctx, "connecting")
+	if err != nil {
+		return err
+	}
+	defer op.end()
+	return op.try(func(attempt context.Context) (*pb.ResponseHeader, error) {
+		if s.client == nil {
+			if s.client, err = clientv3.New(cfg); err != nil {
+				return nil, err
+			}
+			s.kv = pb.NewKVClient(s.client.ActiveConnection())
+			s.watch = pb.NewWatchClient(s.client.ActiveConnection())
+		}
+		resp, err := s.kv.Range(attempt, &pb.RangeRequest{
+			Key: []byte(s.prefix), RangeEnd: rangeEnd(s.prefix), Limit: 1, KeysOnly: true,
+		}, callOptions...)
+		return resp.GetHeader(), err
+	})
+}
+
+// Close implements keystore.Backend.
+func (s *Store) Close() error {
+	closed := s.life.Err() != nil
+	s.end()
+	if s.client == nil || closed {
+		return nil
+	}
+	if err := s.client.Close(); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("etcdstore: closing: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,160 @@
+package etcdstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/seed05845750/bkrp/keystore"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// A member that a watch stands on is asked for a sign of life every heartbeat;
+// after maxSilence of them without one the watch is broken.
+const (
+	heartbeat  = time.Second
+	maxSilence = 3
+)
+
+var (
+	errSilent = errors.New("etcd has been silent for too long")
+	errEnded  = errors.New("etcd ended it")
+)
+
+// Watch implements keystore.Backend. It reports a change as soon as the member
+// that it stands on has it. It returns an error, and does not look for another
+// member by itself, when that member is silent for about 3 seconds, stops, or
+// has lost its leader for as long: what it knows may be old then, and whoever
+// watches should know so.
+func (s *Store) Watch(ctx context.Context, changed func(name string)) error {
+	if s.life.Err() != nil {
+		return keystore.ErrClosed
+	}
+	life, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(s.life, func() { cancel(keystore.ErrClosed) })
+	defer stop()
+	err := s.follow(life, cancel, changed)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case s.life.Err() != nil:
+		return keystore.ErrClosed
+	case context.Cause(life) != nil:
+		err = context.Cause(life)
+	}
+	return fmt.Errorf("etcdstore: watching %s: %w", s.endpoints, refusal(err))
+}
+
+// follow sets up the stream, and reads it until it breaks.
+func (s *Store) follow(ctx context.Context, cancel context.CancelCauseFunc, changed func(name string)) error {
+	setup := time.AfterFunc(s.timeout, func() { cancel(errSilent) })
+	defer setup.Stop()
+	stream, err := s.watch.Watch(clientv3.WithRequireLeader(ctx), callOptions...)
+	if err != nil {
+		return err
+	}
+	err = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
+		// From the present revision on: what was before is read after
+		// AnyName has been told.
+		Key: []byte(s.prefix), RangeEnd: rangeEnd(s.prefix), Fragment: true,
+	}}})
+	if err != nil {
+		return err
+	}
+	resp, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	if err := s.checkWatch(resp); err != nil {
+		return err
+	}
+	if !resp.Created || !setup.Stop() {
+		return errEnded
+	}
+	changed(keystore.AnyName)
+
+	received := make(chan received)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		receive(ctx, stream, received)
+	}()
+	err = s.report(ctx, stream, received, changed)
+	cancel(err) // ends the stream, and with it the goroutine
+	<-done
+	return err
+}
+
+// received is what came from a stream.
+type received struct {
+	resp *pb.WatchResponse
+	err  error
+}
+
+// receive passes on what comes until that is an error.
+func receive(ctx context.Context, stream pb.Watch_WatchClient, to chan<- received) {
+	for {
+		resp, err := stream.Recv()
+		select {
+		case to <- received{resp, err}:
+		case <-ctx.Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// report tells of changes, and asks for signs of life.
+func (s *Store) report(ctx context.Context, stream pb.Watch_WatchClient, from <-chan received, changed func(name string)) error {
+	tick := time.NewTicker(heartbeat)
+	defer tick.Stop()
+	unanswered := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+			// Counted by what was asked, not by the clock: time may have gone
+			// by in changed.
+			if unanswered == maxSilence {
+				return errSilent
+			}
+			unanswered++
+			if err := stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}); err != nil {
+				return err
+			}
+		case r := <-from:
+			unanswered = 0
+			if r.err != nil {
+				return r.err
+			}
+			if err := s.checkWatch(r.resp); err != nil {
+				return err
+			}
+			for _, event := range r.resp.Events {
+				if name, ok := strings.CutPrefix(string(event.GetKv().GetKey()), s.prefix); ok {
+					changed(name)
+				}
+			}
+		}
+	}
+}
+
+// checkWatch says whether an answer ends the watch.
+func (s *Store) checkWatch(resp *pb.WatchResponse) error {
+	switch {
+	case resp.CompactRevision != 0:
+		return fmt.Errorf("%w: it was behind, and what it had to tell has been compacted", errEnded)
+	case resp.Canceled && strings.Contains(resp.CancelReason, "permission denied"):
+		return ErrPermission
+	case resp.Canceled:
+		return fmt.Errorf("%w: %s", errEnded, resp.CancelReason)
+	}
+	return s.sameCluster(resp.Header)
+}
