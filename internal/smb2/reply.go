@@ -67,14 +67,15 @@ func (r *call) overfull(size int) bool {
 	return len(reply.parts) > 1 && len(*reply.buf)+size > r.c.srv.cfg.Limits.frame()
 }
 
-// flush sends what there is.
+// flush sends what there is, and has PipeFuncs begin with what came for them.
 func (c *conn) flush() {
 	r := &c.reply
+	c.mu.Lock()
 	if len(r.parts) > 0 {
-		c.mu.Lock()
 		c.send(r)
-		c.mu.Unlock()
 	}
+	c.tellDelivered()
+	c.mu.Unlock()
 	r.drop()
 }
 
