@@ -34,7 +34,8 @@ type Pipe struct {
 	rest  int // octets of the message that is being read
 
 	idle, stall time.Duration
-	// waiting says that the Pipe waits for a message to begin.
+	// waiting says that the Pipe waits for the client: no call is in flight. It
+	// does so in the middle of a message too, which may never end.
 	waiting atomic.Bool
 }
 
@@ -68,6 +69,8 @@ func (p *Pipe) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
+	p.waiting.Store(true)
+	defer p.waiting.Store(false)
 	if p.rest == 0 {
 		if err := p.nextMessage(); err != nil {
 			return 0, err
@@ -113,10 +116,7 @@ func (p *Pipe) waitMessage() error {
 	if err := p.conn.SetReadDeadline(end); err != nil {
 		return err
 	}
-	p.waiting.Store(true)
-	_, err := p.in.Peek(1)
-	p.waiting.Store(false)
-	if err != nil {
+	if _, err := p.in.Peek(1); err != nil {
 		return err
 	}
 	return p.conn.SetReadDeadline(time.Now().Add(p.stall))
