@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,8 +30,10 @@ type hostileDomain struct {
 	sid     dtyp.SID // alice's
 	// inputs succeed for alice, one for each action.
 	inputs map[bkrp.Action][]byte
-	// honest are the users who have nothing to suffer from the others.
-	honest []honestUser
+	// honest are connections of users who have nothing to suffer from the
+	// others. Each counts its calls.
+	honest []func(calls *atomic.Int64) error
+	server *bkrpserver.Server
 	// goroutines is how many there were before it served.
 	goroutines int
 	stop       func()
@@ -64,7 +67,10 @@ func startHostileDomain(t *testing.T, cfg bkrpserver.Config) *hostileDomain {
 	}
 	d := &hostileDomain{addr: l.Addr().String(), service: f.Service, sid: account.SID}
 	d.makeInputs(t)
-	d.honest = []honestUser{{d.client(), d.sid}, {d.client(), d.sid}}
+	d.server = srv
+	for range 2 {
+		d.honest = append(d.honest, honestUser{d.client(), d.sid}.call)
+	}
 	d.goroutines = runtime.NumGoroutine()
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(context.Background(), l) }()

@@ -41,7 +41,7 @@ func (h *hostileRun) startKerberos() {
 		Limits: hostileLimits, Kerberos: bkrpserver.Kerberos{Keytab: h.kdc.keytab},
 	})
 	for _, name := range []string{aliceName, "carol"} {
-		h.honest = append(h.honest, honestUser{h.kdc.client(h.t, h.addr, name), h.kdc.sid})
+		h.honest = append(h.honest, honestUser{h.kdc.client(h.t, h.addr, name), h.kdc.sid}.call)
 	}
 }
 

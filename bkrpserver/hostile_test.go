@@ -170,10 +170,10 @@ func (h *hostileRun) startHonest() (stop func() int64) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	var calls atomic.Int64
-	for i, user := range h.honest {
+	for i, call := range h.honest {
 		running.Go(func() {
 			for ctx.Err() == nil {
-				if err := user.call(&calls); err != nil {
+				if err := call(&calls); err != nil {
 					h.t.Errorf("honest client %d: %v", i, err)
 					return
 				}

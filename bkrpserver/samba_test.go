@@ -52,6 +52,17 @@ func (c *smbdConn) Read(b []byte) (int, error) {
 // another domain than the server's.
 func openForwarded(t *testing.T, dir, pipe string) *smbdConn {
 	t.Helper()
+	conn, err := dialForwarded(dir, pipe, helloOfSmbd(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// helloOfSmbd is the one that was recorded.
+func helloOfSmbd(t *testing.T) []byte {
+	t.Helper()
 	text, err := os.ReadFile("../internal/npa/testdata/hello7.hex")
 	if err != nil {
 		t.Fatal(err)
@@ -61,19 +72,24 @@ func openForwarded(t *testing.T, dir, pipe string) *smbdConn {
 	if err != nil || len(hello) != 814 {
 		t.Fatalf("%d octets, %v", len(hello), err)
 	}
+	return hello
+}
+
+// dialForwarded opens a pipe with a hello, which has to be answered.
+func dialForwarded(dir, pipe string, hello []byte) (*smbdConn, error) {
 	conn, err := net.Dial("unix", filepath.Join(dir, "np", pipe))
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(30 * time.Second))
-	if _, err := conn.Write(hello); err != nil {
-		t.Fatal(err)
+	if _, err = conn.Write(hello); err == nil {
+		_, err = io.ReadFull(conn, make([]byte, 36))
 	}
-	if _, err := io.ReadFull(conn, make([]byte, 36)); err != nil {
-		t.Fatal(err)
+	if err != nil {
+		conn.Close()
+		return nil, err
 	}
-	return &smbdConn{Conn: conn}
+	return &smbdConn{Conn: conn}, nil
 }
 
 // callForwarded binds as i says and backs a secret up, after wait.
