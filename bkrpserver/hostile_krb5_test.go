@@ -24,14 +24,41 @@ import (
 func TestHostileKerberos(t *testing.T) {
 	h := newHostileRun(t)
 	h.startKerberos()
-	h.run(600, []hostileKind{
+	h.run(400, []hostileKind{
 		{"tickets over SMB", (*hostileRun).badTickets},
 		{"tickets over RPC", (*hostileRun).badTicketsInBinds},
 		{"SPNEGO around tickets", (*hostileRun).badSPNEGO},
 		{"tokens of messages", (*hostileRun).badTokensOfMessages},
 		{"requests again", (*hostileRun).replays},
 		{"many names", (*hostileRun).manyNames},
-	}, h.startSleepers, func() {})
+	}, h.startSleepers, h.hangAtTheEnd)
+}
+
+// hangAtTheEnd leaves connections in all states for Shutdown to end.
+func (h *hostileRun) hangAtTheEnd() {
+	states := []func(*hostileClient) error{
+		func(*hostileClient) error { return nil },
+		func(c *hostileClient) error { return c.sendRaw([]byte{0, 0, 1}) },
+		func(c *hostileClient) error { return c.negotiate(wire.Dialect311) },
+		h.halfLeg,
+		h.halfFrame,
+	}
+	for i := range 60 {
+		var c *hostileClient
+		var err error
+		if state := i % (len(states) + 1); state == len(states) {
+			c, err = h.withPendingRead(newMutator(h.seed, i))
+		} else if c, err = dialHostile(h.addr); err == nil {
+			err = states[state](c)
+		}
+		if c != nil {
+			h.t.Cleanup(c.close)
+		}
+		if err != nil {
+			h.t.Error(err)
+			return
+		}
+	}
 }
 
 // startKerberos serves NTLM and Kerberos, to honest clients of either.

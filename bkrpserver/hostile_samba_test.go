@@ -50,7 +50,7 @@ func TestHostileBehindSamba(t *testing.T) {
 	exchange := func(f func(*hostileForward, *mutator) error) hostileExchange {
 		return func(_ *hostileRun, m *mutator) error { return f(h, m) }
 	}
-	h.run(600, []hostileKind{
+	h.run(400, []hostileKind{
 		{"hellos", exchange((*hostileForward).badHello)},
 		{"messages", exchange((*hostileForward).badMessages)},
 		{"PDUs before the bind is done", exchange((*hostileForward).badBind)},
