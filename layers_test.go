@@ -65,7 +65,8 @@ var layerImports = map[string][]string{
 		"internal/dclocator", "internal/gss", "internal/gss/spnego", "internal/gss/ntlm", "internal/gss/krb5"},
 	"bkrptest": {".", "dtyp", "keystore", "bkrpserver", "bkrpclient"},
 
-	"internal/cli": {},
+	"internal/cli":   {},
+	"internal/split": {},
 	"cmd/bkrpd": {".", "dtyp", "internal/cli", "keystore", "keystore/boltstore", "keystore/etcdstore",
 		"keystore/lsastore", "bkrpserver", "bkrpclient"},
 	"cmd/bkrp": {".", "dtyp", "internal/cli", "dpapi", "bkrpclient"},
@@ -79,6 +80,7 @@ var layerImports = map[string][]string{
 var layerForeign = map[string][]string{
 	"filippo.io/bigmod":            {"."},
 	"github.com/BurntSushi/toml":   {"cmd/bkrpd"},
+	"github.com/cloudflare/circl":  {"internal/split"},
 	"github.com/cloudsoda/go-smb2": {"internal/smbclient"},
 	// It talks to the KDC for the client; nothing of it is at the acceptor.
 	"github.com/oiweiwei/gokrb5.fork/v9": {"internal/gss/krb5"},
@@ -101,7 +103,8 @@ var layerForeignTests = map[string][]string{
 	// An independent peer of both our SMB server and our GSS.
 	"github.com/cloudsoda/go-smb2": {"internal/gss", "internal/smb2", "bkrpserver", "interop"},
 	// The KDC and the cryptography of hostile clients, which is not our own.
-	"github.com/oiweiwei/gokrb5.fork/v9": {"bkrpserver"},
+	"github.com/oiweiwei/gokrb5.fork/v9": {"bkrpserver", "interop"},
+	"github.com/jcmturner/gofork":        {"interop"},
 	// As an acceptor it can be made to panic: never outside tests.
 	"github.com/oiweiwei/go-msrpc": {"interop", "internal/netlogon"},
 	"golang.org/x/crypto":          {"*"},
@@ -118,7 +121,7 @@ var layerOldCrypto = map[string][]string{
 	"crypto/rc4": {
 		"serverwrapped.go",                                          // 2.2.4.1
 		"internal/gss/ntlm/keys.go", "internal/gss/ntlm/session.go", // [MS-NLMP] 3.4
-		"internal/gss/krb5/rc4.go", // RFC 4757
+		"internal/gss/krb5/rc4.go", "internal/gss/krb5/rc4token.go", // RFC 4757
 	},
 	"crypto/des": {
 		"clientformat.go",                 // 2.2.2.3, version 2
@@ -135,7 +138,7 @@ var layerOldCrypto = map[string][]string{
 	},
 	"crypto/md5": {
 		"internal/gss/ntlm/keys.go", "internal/gss/ntlm/session.go", // [MS-NLMP] 3.3.2, 3.4
-		"internal/gss/krb5/rc4.go", // RFC 4757
+		"internal/gss/krb5/rc4.go", "internal/gss/krb5/rc4token.go", // RFC 4757
 	},
 	"golang.org/x/crypto/md4": {
 		"internal/nthash/nthash.go", // [MS-NLMP] 3.3.1
