@@ -5,6 +5,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/cloudsoda/go-smb2"
 
@@ -26,12 +27,17 @@ var logonStatus = []uint32{
 
 // logonError marks a refused logon as ErrLogon and leaves other errors alone.
 func logonError(err error) error {
-	var re *smb2.ResponseError
-	if errors.As(err, &re) {
-		for _, s := range logonStatus {
-			if re.Code == s {
-				return fmt.Errorf("%w (%w)", ErrLogon, err)
-			}
+	var coded *smb2.ResponseError
+	var first *smb2.InvalidResponseError
+	for _, s := range logonStatus {
+		refused := &smb2.ResponseError{Code: s}
+		switch {
+		case errors.As(err, &coded) && coded.Code == s:
+			return fmt.Errorf("%w (%w)", ErrLogon, err)
+		case errors.As(err, &first) && strings.HasSuffix(first.Message, ", got "+strings.TrimPrefix(refused.Error(), "response error: ")):
+			// Of the answer to the first token, where Kerberos is refused, the
+			// library keeps the code only as text.
+			return fmt.Errorf("%w (%w)", ErrLogon, refused)
 		}
 	}
 	return err
