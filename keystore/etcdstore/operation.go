@@ -123,8 +123,6 @@ func (s *Store) passes(err error) bool {
 		return true // the client has got a new token by now
 	case errors.Is(known, rpctypes.ErrUserEmpty):
 		return s.logsOn // its token was lost
-	case errors.Is(known, rpctypes.ErrCorrupt):
-		return false
 	}
 	switch code(err) {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:

@@ -77,30 +77,29 @@ func (s *Store) follow(ctx context.Context, cancel context.CancelCauseFunc, chan
 	}
 	changed(keystore.AnyName)
 
-	received := make(chan received)
-	done := make(chan struct{})
+	arrivals, done := make(chan arrival), make(chan struct{})
 	go func() {
 		defer close(done)
-		receive(ctx, stream, received)
+		receive(ctx, stream, arrivals)
 	}()
-	err = s.report(ctx, stream, received, changed)
+	err = s.report(ctx, stream, arrivals, changed)
 	cancel(err) // ends the stream, and with it the goroutine
 	<-done
 	return err
 }
 
-// received is what came from a stream.
-type received struct {
+// arrival is what came from a stream.
+type arrival struct {
 	resp *pb.WatchResponse
 	err  error
 }
 
 // receive passes on what comes until that is an error.
-func receive(ctx context.Context, stream pb.Watch_WatchClient, to chan<- received) {
+func receive(ctx context.Context, stream pb.Watch_WatchClient, to chan<- arrival) {
 	for {
 		resp, err := stream.Recv()
 		select {
-		case to <- received{resp, err}:
+		case to <- arrival{resp, err}:
 		case <-ctx.Done():
 			return
 		}
@@ -111,7 +110,7 @@ func receive(ctx context.Context, stream pb.Watch_WatchClient, to chan<- receive
 }
 
 // report tells of changes, and asks for signs of life.
-func (s *Store) report(ctx context.Context, stream pb.Watch_WatchClient, from <-chan received, changed func(name string)) error {
+func (s *Store) report(ctx context.Context, stream pb.Watch_WatchClient, from <-chan arrival, changed func(name string)) error {
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	unanswered := 0
@@ -126,9 +125,8 @@ func (s *Store) report(ctx context.Context, stream pb.Watch_WatchClient, from <-
 				return errSilent
 			}
 			unanswered++
-			if err := stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}); err != nil {
-				return err
-			}
+			// Where this fails, what arrives next says why.
+			_ = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
 		case r := <-from:
 			unanswered = 0
 			if r.err != nil {
