@@ -68,6 +68,17 @@ func TestBkrpKerberos(t *testing.T) {
 	bkrp := build(t, "bkrp")
 	address := krb5Host + ":" + s.port
 	wrapByTickets(t, dc, address, t.TempDir())
+	t.Run("in a pipe", func(t *testing.T) {
+		cache, err := dc.Kinit(t.Context(), peers.Alice)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := dc.Exec(t.Context(), "env", "-u", "BKRP_PASSWORD_FILE", "KRB5CCNAME=FILE:"+cache, "bash", "-o", "pipefail", "-c",
+			`printf %s "$3" | "$1" wrap --server "$2" -k | "$1" unwrap --server "$2" -k`, "pipe", bkrp, address, ticketSecret)
+		if err != nil || out.Code != bkrpOK || out.Stdout != ticketSecret {
+			t.Errorf("%s, %v", out, err)
+		}
+	})
 	t.Run("no tickets", func(t *testing.T) {
 		out, err := dc.Exec(t.Context(), "env", "KRB5CCNAME=FILE:/nonexistent", bkrp, "sid", "--server", address, "-k")
 		if err != nil || out.Code != 3 || !strings.Contains(out.String(), "run kinit") {
@@ -80,7 +91,7 @@ func TestBkrpKerberos(t *testing.T) {
 			t.Fatal(err)
 		}
 		out, err := dc.Exec(t.Context(), "env", "BKRP_PASSWORD_FILE="+password, bkrp, "sid", "--server", address, "-U", `BKRP\alice`)
-		if err != nil || out.Code == 0 {
+		if err != nil || out.Code != bkrpLogon {
 			t.Errorf("%s, %v", out, err)
 		}
 	})
