@@ -44,8 +44,10 @@ type hostileKDC struct {
 	keytab string           // its path
 	keys   map[int32][]byte // by encryption type
 	kvno   uint32
-	logon  []byte // LOGON_INFO that a domain controller made for alice
-	sid    dtyp.SID
+	// LOGON_INFO and UPN_DNS_INFO that a domain controller made for alice, and
+	// who she is.
+	logon, names []byte
+	sid          dtyp.SID
 }
 
 // startHostileKDC makes the keys, and a keytab file with them.
@@ -76,8 +78,11 @@ func startHostileKDC(t *testing.T) *hostileKDC {
 	if err != nil {
 		t.Fatal(err)
 	}
-	offset, size := binary.LittleEndian.Uint64(pac[16:]), binary.LittleEndian.Uint32(pac[12:])
-	k.logon = pac[offset:][:size]
+	buffer := func(i int) []byte {
+		entry := pac[8+16*i:]
+		return pac[binary.LittleEndian.Uint64(entry[8:]):][:binary.LittleEndian.Uint32(entry[4:])]
+	}
+	k.logon, k.names = buffer(0), buffer(2)
 	return k
 }
 
@@ -95,6 +100,8 @@ type stage int
 const (
 	stageLogonInfo     stage = iota // of the PAC
 	stageClientInfo                 // of the PAC
+	stageUPNDNSInfo                 // of the PAC
+	stageRequestor                  // of the PAC
 	stagePACTable                   // kinds, sizes and offsets
 	stageSignedPAC                  // behind its signature's back
 	stageAuthData                   // around the PAC
@@ -173,6 +180,12 @@ func (k *hostileKDC) ticket(o ticketOrder) *hostileTicket {
 	return t
 }
 
+// Kinds of the PAC's signatures ([MS-PAC] 2.4).
+const (
+	serverSignature = 6
+	kdcSignature    = 7
+)
+
 // pac is a privilege attribute certificate ([MS-PAC] 2.3), signed by the
 // service's key.
 func (k *hostileKDC) pac(o ticketOrder, auth time.Time) []byte {
@@ -186,18 +199,21 @@ func (k *hostileKDC) pac(o ticketOrder, auth time.Time) []byte {
 	e := etypeOf(o.etype)
 	size := e.GetHMACBitLength() / 8
 	sum := append(binary.LittleEndian.AppendUint32(nil, checksumOf(o.etype)), make([]byte, size)...)
+	requestor, _ := k.sid.AppendBinary(nil)
 	buffers := []struct {
 		kind uint32
 		data []byte
 	}{
-		{1, o.spoil.at(stageLogonInfo, k.logon)}, {0xa, o.spoil.at(stageClientInfo, info)}, {6, sum}, {7, sum},
+		{1, o.spoil.at(stageLogonInfo, k.logon)}, {0xa, o.spoil.at(stageClientInfo, info)},
+		{0xc, o.spoil.at(stageUPNDNSInfo, k.names)}, {0x12, o.spoil.at(stageRequestor, requestor)},
+		{serverSignature, sum}, {kdcSignature, sum},
 	}
 	head := 8 + 16*len(buffers)
 	table := binary.LittleEndian.AppendUint64(nil, uint64(len(buffers)))
 	var body []byte
-	var at []int
+	at := make(map[uint32]int)
 	for _, b := range buffers {
-		at = append(at, head+len(body))
+		at[b.kind] = head + len(body)
 		table = binary.LittleEndian.AppendUint32(table, b.kind)
 		table = binary.LittleEndian.AppendUint32(table, uint32(len(b.data)))
 		table = binary.LittleEndian.AppendUint64(table, uint64(head+len(body)))
@@ -211,10 +227,10 @@ func (k *hostileKDC) pac(o ticketOrder, auth time.Time) []byte {
 	if err != nil {
 		return nil // never: the key is as long as it should be
 	}
-	copy(pac[at[2]+shift+4:], signature)
-	rand.Read(pac[at[3]+shift+4:][:size]) // of the KDC, which nobody here can judge
+	copy(pac[at[serverSignature]+shift+4:], signature)
+	rand.Read(pac[at[kdcSignature]+shift+4:][:size]) // of the KDC, which nobody here can judge
 	// The KDC's is what the server's does not cover.
-	return slices.Concat(o.spoil.at(stageSignedPAC, pac[:at[3]+shift]), pac[at[3]+shift:])
+	return slices.Concat(o.spoil.at(stageSignedPAC, pac[:at[kdcSignature]+shift]), pac[at[kdcSignature]+shift:])
 }
 
 // authorization is AuthorizationData of one element (RFC 4120 5.2.6).

@@ -164,7 +164,7 @@ func (h *hostileRun) spoilOne(m *mutator, first, last stage) (spoiler, *spoiling
 // PAC or a token may be.
 func (m *mutator) spoilAt(s stage, b []byte) []byte {
 	switch s {
-	case stageLogonInfo, stageClientInfo:
+	case stageLogonInfo, stageClientInfo, stageUPNDNSInfo, stageRequestor:
 		if m.one(2) {
 			b = bytes.Clone(b)
 			m.keepLength(b)
@@ -178,7 +178,7 @@ func (m *mutator) spoilAt(s stage, b []byte) []byte {
 			return b
 		}
 		at := 4 * m.IntN(len(b)/4)
-		binary.LittleEndian.PutUint32(b[at:], uint32(m.extreme(72+8*m.IntN(70))))
+		binary.LittleEndian.PutUint32(b[at:], uint32(m.extreme(104+8*m.IntN(90))))
 		return b
 	case stageSignedPAC, stageTicketCipher, stageAuthCipher, stageChecksum:
 		b = m.mutate(b)
@@ -335,7 +335,13 @@ func (h *hostileRun) badTokensOfMessages(m *mutator) error {
 	for range 4 {
 		i.context.filler = fillers[m.IntN(len(fillers))]
 		b.callID++
-		if err := b.write(b.seal(b.header(onlyFragment), stub)); err != nil {
+		pdu := b.seal(b.header(onlyFragment), stub)
+		if m.one(4) {
+			h.spoilt.Add(1)
+			wildly = true
+			pdu = m.cutToken(pdu)
+		}
+		if err := b.write(pdu); err != nil {
 			break
 		}
 		b.in = nil
@@ -348,6 +354,16 @@ func (h *hostileRun) badTokensOfMessages(m *mutator) error {
 		b.in = nil
 	}
 	return b.end()
+}
+
+// cutToken cuts the token at the end of a PDU short, and has the lengths say so.
+func (m *mutator) cutToken(pdu []byte) []byte {
+	size := int(binary.LittleEndian.Uint16(pdu[10:]))
+	n := 1 + m.IntN(size)
+	pdu = pdu[:len(pdu)-n]
+	binary.LittleEndian.PutUint16(pdu[8:], uint16(len(pdu)))
+	binary.LittleEndian.PutUint16(pdu[10:], uint16(size-n))
+	return pdu
 }
 
 // wildToken changes a field of a token's header, outside, inside or both.
