@@ -224,7 +224,7 @@ func isNetBIOSName(s string) bool {
 
 // resolve makes the paths independent of the working directory.
 func (c *config) resolve(dir string) {
-	for _, path := range []*string{&c.Control, &c.Store.Bolt.Path, &c.Store.LSA.PasswordFile, &c.Seal.KEK.Path, &c.Auth.Keytab} {
+	for _, path := range append(c.Store.paths(), &c.Control, &c.Seal.KEK.Path, &c.Auth.Keytab) {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)
 		}

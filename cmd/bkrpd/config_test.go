@@ -58,7 +58,9 @@ func TestSampleKeepsEveryValue(t *testing.T) {
 		ShutdownGrace: duration(90 * time.Second),
 		Log:           logConfig{Level: "debug", Format: "json"},
 		Domain:        domainConfig{Name: "a.b-c.d", NetBIOS: "A-B", SID: dtyp.MustParseSID("S-1-5-21-4-5-6")},
-		Store: storeConfig{Backend: "lsa", Bolt: boltConfig{Path: "/var/lib/größe.db"}, LSA: lsaStoreConfig{
+		Store: storeConfig{Backend: "lsa", Bolt: boltConfig{Path: "/var/lib/größe.db"}, Etcd: etcdConfig{
+			Endpoints: []string{"https://etcd1:2379", "etcd2:2379"}, Prefix: "/other/", CAFile: "/etc/ca", CertFile: "/etc/cert", KeyFile: "/etc/key",
+			User: "bkrpd", PasswordFile: "/etc/etcd", Plaintext: "anywhere", Timeout: duration(time.Hour)}, LSA: lsaStoreConfig{
 			Server: "dc1.a.b-c.d:445", User: `A-B\Administrator`, PasswordFile: "/etc/dc", Poll: duration(time.Minute), Timeout: duration(time.Second)}},
 		Seal: sealConfig{KEK: kekURI{kekPassphraseFile, "/etc/p:w"}},
 		Auth: authConfig{NTLM: "off", NTLMMIC: "required", Keytab: "/etc/krb5.keytab", KerberosRC4: "allowed", ClockSkew: duration(time.Minute),
@@ -139,7 +141,11 @@ func TestRefusals(t *testing.T) {
 		{"no domain", "", "f: domain.sid: must be the SID"},
 		{"bad SID", "[domain]\nsid = \"S-1-x\"", "f:2: domain.sid: dtyp: malformed SID"},
 		{"bad NetBIOS name", strings.Replace(domain, "CORP", "corp.example", 1), "f:3: domain.netbios: "},
-		{"later backend", domain + "[store]\nbackend = \"etcd\"", `f:6: store.backend: "etcd" is not supported by this build, only "bolt"`},
+		{"unknown backend", domain + "[store]\nbackend = \"consul\"", `f:6: store.backend: "consul" is not supported by this build, only "bolt"`},
+		{"no cluster", domain + "[store]\nbackend = \"etcd\"", "store.etcd.endpoints: must name at least one member"},
+		{"half a certificate", domain + "[store]\nbackend = \"etcd\"\n[store.etcd]\nendpoints = [\"https://a:2379\"]\ncert_file = \"c\"", "store.etcd.key_file: must be set"},
+		{"no password", domain + "[store]\nbackend = \"etcd\"\n[store.etcd]\nendpoints = [\"https://a:2379\"]\nuser = \"u\"", "store.etcd.password_file: must be set"},
+		{"no time", domain + "[store]\nbackend = \"etcd\"\n[store.etcd]\nendpoints = [\"https://a:2379\"]\ntimeout = \"10ms\"", "f:9: store.etcd.timeout: must be 1s or more"},
 		{"later key service", domain + "[seal]\nkek = \"kms:pkcs11:x\"", `f:6: seal.kek: a key-encryption key by "kms" is not supported by this build`},
 		{"later logon", domain + "[auth]\nntlm = \"netlogon\"", `f:6: auth.ntlm: "netlogon" is not supported by this build, only "local"`},
 		{"nobody", domain + "[auth]\nntlm = \"off\"", "f:6: auth.ntlm: must not be \"off\" without a keytab"},

@@ -29,6 +29,8 @@ type initOptions struct {
 	SID string
 	// KEK is where the key-encryption key comes from; zero makes a key file.
 	KEK string
+	// Set are other values of the configuration, KEY=VALUE.
+	Set []string
 }
 
 // newInitCommand is "bkrpd init".
@@ -47,6 +49,10 @@ Keep a copy of kek.bin somewhere else: without it nothing in the store, and so
 nothing that was ever wrapped, can be opened. With --kek passphrase-file:FILE the
 first line of that file is the passphrase that seals the store, and no kek.bin is
 made. An existing domain is left alone.
+
+With --set store.backend=etcd and --set store.etcd.endpoints=URL,URL the store is
+made in an etcd cluster, and no bkrpd.db. Further servers on the same store take
+copies of bkrpd.toml and kek.bin, without init.
 
 The domain gets a SID of its own, unless it is to serve one that exists, whose
 SID is given by --sid.`,
@@ -67,6 +73,7 @@ SID is given by --sid.`,
 	cmd.Flags().StringVar(&o.NetBIOS, "netbios", "", "NetBIOS name of the domain (default: the first label of its DNS name, in upper case)")
 	cmd.Flags().StringVar(&o.SID, "sid", "", "SID of an existing domain that is to be served (default: a random one)")
 	cmd.Flags().StringVar(&o.KEK, "kek", "", "what seals the store, file:PATH (made if it is not there) or passphrase-file:PATH (default: file:kek.bin)")
+	cmd.Flags().StringArrayVar(&o.Set, "set", nil, "another value of the configuration, KEY=VALUE as in smb.encryption=require; the elements of a list are separated by commas; may be repeated")
 	cmd.MarkFlagRequired("dir")
 	cmd.MarkFlagRequired("domain")
 	return cmd
@@ -122,6 +129,11 @@ func initConfig(o initOptions) (*config, error) {
 		}
 		cfg.Seal.KEK.Path = path
 	}
+	for _, setting := range o.Set {
+		if err := cfg.setText(setting); err != nil {
+			return nil, cli.Usagef("--set %w", err)
+		}
+	}
 	for _, f := range cfg.check() {
 		return nil, cli.Usagef("%s: %w", f.key, f.err)
 	}
@@ -144,6 +156,21 @@ func domainSID(text string) (dtyp.SID, error) {
 	return sid, nil
 }
 
+// setText takes a setting KEY=VALUE.
+func (c *config) setText(setting string) error {
+	key, value, ok := strings.Cut(setting, "=")
+	for _, o := range c.options() {
+		if !ok || o.key != key {
+			continue
+		}
+		if err := o.setText(value); err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		return nil
+	}
+	return fmt.Errorf("%q: is not KEY=VALUE with a key of the configuration", key)
+}
+
 // createStore makes the sealed store and, unless there is one, its key file.
 func createStore(ctx context.Context, dir string, cfg *config) error {
 	c := *cfg
@@ -152,10 +179,7 @@ func createStore(ctx context.Context, dir string, cfg *config) error {
 	if err != nil {
 		return err
 	}
-	backend, err := boltstore.Create(c.Store.Bolt.Path, boltstore.Options{})
-	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%w: without a %s beside it, it is what an interrupted init left; if no daemon ever used it, remove it", err, configName)
-	}
+	backend, err := createBackend(ctx, &c)
 	if err != nil {
 		return err
 	}
@@ -163,6 +187,24 @@ func createStore(ctx context.Context, dir string, cfg *config) error {
 		DNSName: c.Domain.Name, NetBIOSName: c.Domain.NetBIOS, SID: c.Domain.SID,
 	})
 	return errors.Join(err, backend.Close())
+}
+
+// createBackend makes the file of the store, or finds the cluster for it.
+func createBackend(ctx context.Context, c *config) (keystore.Backend, error) {
+	switch c.Store.Backend {
+	case backendEtcd:
+		return openEtcd(ctx, &c.Store.Etcd)
+	case backendLSA:
+		return nil, errors.New("store.backend \"lsa\" has no store to make: the domain keeps the keys; write the configuration by hand")
+	}
+	backend, err := boltstore.Create(c.Store.Bolt.Path, boltstore.Options{})
+	if errors.Is(err, fs.ErrExist) {
+		err = fmt.Errorf("%w: without a %s beside it, it is what an interrupted init left; if no daemon ever used it, remove it", err, configName)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return backend, nil
 }
 
 func createKEK(uri kekURI) (keystore.Sealer, error) {

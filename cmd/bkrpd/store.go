@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed05845750/bkrp/keystore"
 	"github.com/seed05845750/bkrp/keystore/boltstore"
+	"github.com/seed05845750/bkrp/keystore/etcdstore"
 	"github.com/seed05845750/bkrp/keystore/lsastore"
 )
 
@@ -32,19 +33,45 @@ func openStore(ctx context.Context, cfg *config, log *slog.Logger) (store *keyst
 	return store, func() error { return errors.Join(store.Close(), backend.Close()) }, nil
 }
 
-// openSealedStore opens the file of the store.
+// openBackend opens what is under a sealed store.
+func openBackend(ctx context.Context, cfg *config) (keystore.Backend, error) {
+	if cfg.Store.Backend != backendEtcd {
+		return boltstore.Open(cfg.Store.Bolt.Path, boltstore.Options{})
+	}
+	return openEtcd(ctx, &cfg.Store.Etcd)
+}
+
+// openEtcd connects to the cluster.
+func openEtcd(ctx context.Context, c *etcdConfig) (*etcdstore.Store, error) {
+	o := etcdstore.Options{
+		Endpoints: c.Endpoints, Prefix: c.Prefix,
+		CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile, Plaintext: c.Plaintext == plaintextAnywhere,
+		User: c.User, Timeout: time.Duration(c.Timeout),
+	}
+	if c.PasswordFile != "" {
+		password, err := readFirstLine("etcd's password", c.PasswordFile)
+		if err != nil {
+			return nil, err
+		}
+		defer clear(password)
+		o.Password = etcdstore.Password(password)
+	}
+	return etcdstore.Open(ctx, o)
+}
+
+// openSealedStore opens the store in a file or in etcd.
 func openSealedStore(ctx context.Context, cfg *config, log *slog.Logger) (keystore.Backend, *keystore.Store, error) {
 	sealer, err := openKEK(cfg.Seal.KEK)
 	if err != nil {
 		return nil, nil, err
 	}
-	backend, err := boltstore.Open(cfg.Store.Bolt.Path, boltstore.Options{})
+	backend, err := openBackend(ctx, cfg)
 	if err != nil {
 		return nil, nil, err
 	}
 	store, err := keystore.Open(ctx, backend, sealer, keystore.Options{Log: log})
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("opening %s: %w", cfg.Store.Bolt.Path, err), backend.Close())
+		return nil, nil, errors.Join(fmt.Errorf("opening %s: %w", cfg.Store.place(), err), backend.Close())
 	}
 	if err := checkDomain(cfg, store.Domain()); err != nil {
 		return nil, nil, errors.Join(err, store.Close(), backend.Close())
@@ -102,7 +129,7 @@ func checkDomain(cfg *config, d keystore.Domain) error {
 		return nil
 	}
 	return fmt.Errorf("%s is %s, and the store %s was made for %s: use the configuration that belongs to it",
-		key, have, cfg.Store.Bolt.Path, want)
+		key, have, cfg.Store.place(), want)
 }
 
 // openKEK takes the key-encryption key from where the configuration says.
