@@ -22,9 +22,10 @@ type Config struct {
 	// too. It is read again when it is replaced or changed; while it is not in
 	// order, the keys of the last one serve on.
 	Keytab string
-	// AllowRC4 lets in tickets sealed with rc4-hmac, whose keys are the NT
-	// hashes of passwords: for a service whose account has no AES keys yet. The
-	// session key in the ticket is to be AES in any case.
+	// AllowRC4 lets in rc4-hmac, in whose name the keys of accounts are the NT
+	// hashes of their passwords: tickets sealed with it, for a service whose
+	// account has no AES keys yet, and session keys, for clients that know no
+	// better.
 	AllowRC4 bool
 	// ClockSkew is how far a client's clock may be off, DefaultClockSkew
 	// unless set.
@@ -101,7 +102,7 @@ func (e *acceptExchange) Step(ctx context.Context, in []byte) (out []byte, sc gs
 		if err != nil {
 			return nil, nil, err
 		}
-		return nil, s, nil
+		return nil, s.context(), nil
 	}
 	out, s, err := e.begin(ctx, in)
 	if err != nil {
@@ -110,7 +111,7 @@ func (e *acceptExchange) Step(ctx context.Context, in []byte) (out []byte, sc gs
 	}
 	if e.waiting == nil {
 		e.done = true
-		return out, s, nil
+		return out, s.context(), nil
 	}
 	return out, nil, nil
 }
@@ -157,7 +158,7 @@ func (e *acceptExchange) accept(l *logon, message []byte) ([]byte, *session, err
 	}
 	s.receive.next, s.send.next = uint64(l.auth.seq), uint64(l.auth.seq)
 	if flags&gss.Mutual == 0 {
-		return nil, s, s.check()
+		return nil, s, nil
 	}
 	out, err := e.answer(l, s)
 	return out, s, err
@@ -166,17 +167,13 @@ func (e *acceptExchange) accept(l *logon, message []byte) ([]byte, *session, err
 // answer is the AP-REP (RFC 4120 3.2.4), with a key of the acceptor's own
 // (RFC 4121 2), which from now on is the context's.
 func (e *acceptExchange) answer(l *logon, s *session) ([]byte, error) {
-	subkey, err := newKey(s.key.Type)
-	if err != nil {
+	reply := &apRepPart{ctime: l.auth.ctime, cusec: l.auth.cusec, seq: newSequence()}
+	s.send.next = uint64(reply.seq)
+	if err := chooseKey(reply, l.auth.subkey, s); err != nil {
 		return nil, err
 	}
-	reply := &apRepPart{ctime: l.auth.ctime, cusec: l.auth.cusec, subkey: &subkey, seq: newSequence()}
 	out, err := sealAPRep(l.part.key, reply)
 	if err != nil {
-		return nil, err
-	}
-	s.key, s.ownKey, s.send.next = subkey, true, uint64(reply.seq)
-	if err := s.check(); err != nil {
 		return nil, err
 	}
 	if s.flags&gss.DCEStyle != 0 {
@@ -188,6 +185,23 @@ func (e *acceptExchange) answer(l *logon, s *session) ([]byte, error) {
 		return out, nil
 	}
 	return frame(tokenAPRep, out)
+}
+
+// chooseKey draws the acceptor's key. With rc4-hmac it is the client's once
+// more, as Windows does it: some clients go by what it says and some by their
+// own, since before RFC 4121 acceptors had none. A client in DCE style that has
+// none goes by ours, impacket for one.
+func chooseKey(reply *apRepPart, theirs *Key, s *session) error {
+	if s.key.Type == RC4HMAC && (theirs != nil || s.flags&gss.DCEStyle == 0) {
+		reply.subkey = theirs
+		return nil
+	}
+	subkey, err := newKey(s.key.Type)
+	if err != nil {
+		return err
+	}
+	reply.subkey, s.key, s.ownKey = &subkey, subkey, true
+	return nil
 }
 
 // conclude takes the third leg ([MS-KILE] 3.4.5.1): an AP-REP by which the

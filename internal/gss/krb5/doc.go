@@ -9,10 +9,11 @@
 // package alone, and at the acceptor no part of the library runs.
 //
 // Encryption types are AES with SHA-1 (RFC 3962) and with SHA-2 (RFC 8009),
-// and RC4 (RFC 4757) for tickets where the configuration allows it: a service
-// may have an RC4 key only. Its session keys have to be AES, which domain
-// controllers make since 2022 for all accounts that are not explicitly kept to
-// RC4 ([MS-KILE] 2.2.7), because messages are protected with nothing less.
+// and at the acceptor RC4 (RFC 4757) where the configuration allows it: for a
+// service that has an RC4 key only, and for clients that protect messages with
+// nothing better. Our own client asks for AES, which domain controllers give
+// since 2022 for all accounts that are not explicitly kept to RC4 ([MS-KILE]
+// 2.2.7), and takes nothing less.
 // DES, user-to-user tickets, delegation and channel bindings are not
 // supported: the first two are refused, the others read over.
 package krb5

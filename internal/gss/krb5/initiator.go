@@ -86,6 +86,9 @@ func (e *initiateExchange) request(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("krb5: getting a ticket for %s: %w", e.opts.Target, err)
 	}
+	if _, ok := t.SessionKey.Type.profile(); !ok {
+		return nil, fmt.Errorf("krb5: the KDC gives a session key of %v, and not of AES: %w", t.SessionKey.Type, gss.ErrRefused)
+	}
 	subkey, err := newKey(t.SessionKey.Type)
 	if err != nil {
 		return nil, err
@@ -151,8 +154,8 @@ func (e *initiateExchange) conclude(in []byte) ([]byte, *session, error) {
 		s.key, s.ownKey = *reply.subkey, true
 	}
 	s.send.next, s.receive.next = uint64(e.auth.seq), uint64(reply.seq)
-	if err := s.check(); err != nil {
-		return nil, nil, err
+	if _, ok := s.key.Type.profile(); !ok {
+		return nil, nil, fmt.Errorf("krb5: the server's key is of %v, and not of AES: %w", s.key.Type, gss.ErrRefused)
 	}
 	if s.flags&gss.DCEStyle == 0 {
 		return nil, s, nil

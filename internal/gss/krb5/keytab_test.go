@@ -125,6 +125,7 @@ func TestKeytabFileChanges(t *testing.T) {
 	}
 	for name, b := range map[string][]byte{"damaged": {5, 2, 0, 0, 1, 0, 1}, "empty": nil, "another format": []byte("xy")} {
 		logged.Reset()
+		a.keytab.fault = "" // two of them read the same in the log, which says so once
 		replace(b)
 		if err := logon(); err != nil || !strings.Contains(logged.String(), "keytab not usable") {
 			t.Errorf("%s: %v, log %s", name, err, logged.String())

@@ -16,7 +16,7 @@ import (
 var (
 	errTicketKey   = fmt.Errorf("krb5: the ticket is sealed with another key than the keytab's: %w", gss.ErrLogon)
 	errRC4         = fmt.Errorf("krb5: rc4-hmac is not allowed by the configuration: %w", gss.ErrRefused)
-	errRC4Session  = fmt.Errorf("krb5: the session key is of rc4-hmac, which protects no messages here: %w", gss.ErrRefused)
+	errRC4Session  = fmt.Errorf("krb5: the session key is of rc4-hmac, which is not allowed by the configuration: %w", gss.ErrRefused)
 	errUserToUser  = fmt.Errorf("krb5: user-to-user ticket: %w", gss.ErrRefused)
 	errSessionKey  = fmt.Errorf("krb5: the authenticator is sealed with another key than the ticket's: %w", gss.ErrLogon)
 	errMatch       = fmt.Errorf("krb5: the authenticator names another client than the ticket: %w", gss.ErrLogon)
@@ -116,7 +116,7 @@ func (l *logon) openTicket() error {
 
 // checkKey says whether a key that a peer brings can protect messages.
 func (l *logon) checkKey(k Key) error {
-	if k.Type == RC4HMAC {
+	if k.Type == RC4HMAC && !l.AllowRC4 {
 		return errRC4Session
 	}
 	return k.check()

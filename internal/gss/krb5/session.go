@@ -10,8 +10,8 @@ import (
 	"github.com/seed05845750/bkrp/internal/gss"
 )
 
-// session is an established context (RFC 4121): a key, and a state for each
-// direction.
+// session is an established context: a key, and a state for each direction. It
+// protects messages by RFC 4121, or as an rc4Session by RFC 4757.
 type session struct {
 	identity gss.Identity
 	flags    gss.Flags
@@ -54,12 +54,12 @@ func newSequence() uint32 {
 	return binary.BigEndian.Uint32(b[:]) >> 2
 }
 
-// check says whether messages can be protected with the key.
-func (s *session) check() error {
-	if _, ok := s.key.Type.profile(); !ok {
-		return fmt.Errorf("krb5: no messages are protected with %v: %w", s.key.Type, gss.ErrRefused)
+// context is the session as what protects messages.
+func (s *session) context() gss.Context {
+	if s.key.Type == RC4HMAC {
+		return newRC4Session(s)
 	}
-	return s.key.check()
+	return s
 }
 
 // Format writes whose context it is, whatever the verb, and never its keys.

@@ -80,7 +80,7 @@ func TestBothEnds(t *testing.T) {
 	}
 }
 
-func exchange(t *testing.T, from, to *session, n int) {
+func exchange(t *testing.T, from, to gss.Context, n int) {
 	t.Helper()
 	plain := bytes.Repeat([]byte{byte(n)}, 24+n+8)
 	msg := bytes.Clone(plain)
