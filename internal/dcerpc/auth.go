@@ -14,6 +14,7 @@ const (
 	AuthSPNEGO   AuthType = 9
 	AuthNTLM     AuthType = 10
 	AuthKerberos AuthType = 16
+	AuthNetlogon AuthType = 68 // clients only
 )
 
 // AuthLevel is how much of a call is protected ([MS-RPCE] 2.2.1.1.8).

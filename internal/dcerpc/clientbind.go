@@ -36,7 +36,7 @@ func (c *Client) bind(ctx context.Context) error {
 		if token, c.security.context, err = exchange.Step(ctx, nil); err != nil {
 			return err
 		}
-		if c.cfg.Level.signed() {
+		if c.signsHeaders() {
 			flags |= flagHeaderSign
 		}
 	}
@@ -52,7 +52,7 @@ func (c *Client) bind(ctx context.Context) error {
 	if exchange == nil {
 		return nil
 	}
-	if c.cfg.Level.signed() && !c.security.headerSign {
+	if c.signsHeaders() && !c.security.headerSign {
 		// Every server of this century can; someone may have cleared the flag.
 		return fmt.Errorf("%w: the server does not sign headers", ErrBind)
 	}
@@ -60,6 +60,12 @@ func (c *Client) bind(ctx context.Context) error {
 		return err
 	}
 	return granted(c.security.context, c.cfg.Level)
+}
+
+// signsHeaders reports whether signatures have to cover the headers. Netlogon's
+// own provider signs stubs only ([MS-NRPC] 3.3.4.2).
+func (c *Client) signsHeaders() bool {
+	return c.cfg.Level.signed() && c.cfg.AuthType != AuthNetlogon
 }
 
 // wanted are the flags asked of the Initiator.

@@ -32,7 +32,7 @@ func (c *Client) sendRequest(opnum uint16, stub []byte) error {
 	q := requestPDU{contextID: c.contextID, opnum: opnum}
 	if c.security.authLevel().signed() {
 		protected := slices.Grow([]byte(nil), len(stub)+128)
-		stub = c.verification().append(append(protected, stub...), 0)
+		stub = c.verification(opnum).append(append(protected, stub...), 0)
 		defer clear(stub)
 	}
 	loan := c.buffers.get(c.maxXmit)
@@ -60,10 +60,18 @@ func (c *Client) sendRequest(opnum uint16, stub []byte) error {
 }
 
 // verification says what the request is for (2.2.2.13). Its header needs no
-// repeating: the signature covers it.
-func (c *Client) verification() verification {
-	bits := uint32(clientHeaderSigning)
-	return verification{bitmask1: &bits, context: &verifyContext{c.cfg.Interface, c.transfer}}
+// repeating where the signature covers it.
+func (c *Client) verification(opnum uint16) verification {
+	v := verification{context: &verifyContext{c.cfg.Interface, c.transfer}}
+	if c.security.headerSign {
+		bits := uint32(clientHeaderSigning)
+		v.bitmask1 = &bits
+	} else {
+		v.header = &verifyHeader{
+			ptype: pduRequest, drep: [4]byte{0x10}, callID: c.callID, contextID: c.contextID, opnum: opnum,
+		}
+	}
+	return v
 }
 
 // receiveResponse gathers the fragments of the response.

@@ -34,6 +34,8 @@ type Account struct {
 	Domain, Name   string
 	Groups         []dtyp.SID
 	SessionBaseKey [16]byte `json:"-"` // [MS-NLMP] 3.3.2
+	// Expiry is when the context that is made of it ends; zero if it does not.
+	Expiry time.Time
 }
 
 // Format writes who the account is, whatever the verb, and never its key.
@@ -231,6 +233,7 @@ func (e *acceptExchange) logOn(ctx context.Context, in []byte, m *authenticateMe
 	}
 	agreed := m.flags & e.sent.flags
 	s := newSession(key, agreed, e.extraFlags(agreed), false)
+	s.expiry = acct.Expiry
 	s.identity = gss.Identity{SID: acct.SID, Domain: acct.Domain, Name: acct.Name, Groups: acct.Groups, Mechanism: "ntlm"}
 	return s, nil
 }

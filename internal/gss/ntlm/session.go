@@ -23,7 +23,8 @@ const signatureSize = 16
 type session struct {
 	identity gss.Identity
 	flags    gss.Flags
-	key      [16]byte // ExportedSessionKey
+	key      [16]byte  // ExportedSessionKey
+	expiry   time.Time // zero if it does not end
 	send     direction
 	receive  direction
 }
@@ -120,8 +121,8 @@ func (s *session) Flags() gss.Flags { return s.flags }
 // SessionKey implements gss.Context: ExportedSessionKey, 16 octets.
 func (s *session) SessionKey() []byte { return append([]byte(nil), s.key[:]...) }
 
-// Expiry implements gss.Context: an NTLM context does not end.
-func (s *session) Expiry() time.Time { return time.Time{} }
+// Expiry implements gss.Context: what the account's source said.
+func (s *session) Expiry() time.Time { return s.expiry }
 
 // SignatureSize implements gss.Context: 16.
 func (s *session) SignatureSize() int { return signatureSize }
