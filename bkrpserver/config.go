@@ -79,7 +79,29 @@ const (
 	NTLMLocal NTLM = iota
 	// NTLMOff refuses them: callers need Kerberos.
 	NTLMOff
+	// NTLMNetlogon has a domain controller judge them, as Config.Netlogon says.
+	NTLMNetlogon
 )
+
+// Netlogon has the NTLM logons of a domain's users judged by its domain
+// controller, over the secure channel of a machine account ([MS-NRPC]). Server,
+// Account and PasswordFile are required.
+type Netlogon struct {
+	// Server is a domain controller of the domain: a host, whose endpoint mapper
+	// on TCP port 135 is asked for the port, or host:port of its Netlogon.
+	Server string
+	// Account is the machine account, the computer's NetBIOS name and "$".
+	Account string
+	// PasswordFile is the path of a file of mode 0600 whose first line is the
+	// machine account's password. It is read again for each secure channel.
+	PasswordFile string
+	// Timeout bounds each logon, with the connecting it may need; 0 is 5 s.
+	Timeout time.Duration
+	// SessionLifetime is how long a caller may go on after a logon, until he has
+	// to log on again: meanwhile nobody asks the domain whether the account is
+	// still there. 0 is 10 hours, as for a Kerberos ticket.
+	SessionLifetime time.Duration
+}
 
 // Kerberos lets in users of a realm by the tickets of its KDC.
 type Kerberos struct {
@@ -107,7 +129,8 @@ type Config struct {
 	// on and the name and SID of the domain.
 	Service *Service
 	// ComputerName is the server's own NetBIOS name, which clients see when
-	// they log on; the first label of the host's name if empty.
+	// they log on; the first label of the host's name if empty. With NTLMNetlogon
+	// it is that of Netlogon.Account.
 	ComputerName string
 	// Pipes are the pipes that answer BackupKey: PipeProtectedStorage,
 	// PipeNTSvcs or both; nil is PipeProtectedStorage (2.1).
@@ -127,6 +150,8 @@ type Config struct {
 	RequireSecretEncryption bool
 	// NTLM is where NTLM logons are judged: NTLMLocal by default.
 	NTLM NTLM
+	// Netlogon is for NTLMNetlogon.
+	Netlogon Netlogon
 	// Kerberos is on when its Keytab is set.
 	Kerberos Kerberos
 	// RequireMIC refuses NTLM clients that do not protect the negotiation by a
@@ -146,8 +171,8 @@ func (c *Config) check() error {
 	if slices.ContainsFunc(c.Administrators, dtyp.SID.IsZero) {
 		return errors.New("bkrpserver: Config.Administrators has a zero SID")
 	}
-	if c.NTLM > NTLMOff {
-		return fmt.Errorf("bkrpserver: Config.NTLM is %d, which is neither NTLMLocal nor NTLMOff", c.NTLM)
+	if c.NTLM > NTLMNetlogon {
+		return fmt.Errorf("bkrpserver: Config.NTLM is %d, which is none of NTLMLocal, NTLMOff and NTLMNetlogon", c.NTLM)
 	}
 	if c.NTLM == NTLMOff && c.Kerberos.Keytab == "" {
 		return errors.New("bkrpserver: nobody could log on: NTLM is off, and there is no keytab for Kerberos")

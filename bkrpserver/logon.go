@@ -5,6 +5,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/dcerpc"
@@ -12,6 +13,7 @@ import (
 	"github.com/seed05845750/bkrp/internal/gss/krb5"
 	"github.com/seed05845750/bkrp/internal/gss/ntlm"
 	"github.com/seed05845750/bkrp/internal/gss/spnego"
+	"github.com/seed05845750/bkrp/internal/netlogon"
 	"github.com/seed05845750/bkrp/keystore"
 )
 
@@ -20,6 +22,14 @@ import (
 type logon struct {
 	krb5, ntlm gss.Acceptor
 	spnego     *spnego.Acceptor
+	netlogon   *netlogon.Client // nil unless it judges NTLM logons
+}
+
+// close ends what is asked of a domain controller, and waits for it.
+func (l *logon) close() {
+	if l.netlogon != nil {
+		l.netlogon.Close()
+	}
 }
 
 func newLogon(cfg *Config) (l *logon, err error) {
@@ -42,8 +52,12 @@ func newLogon(cfg *Config) (l *logon, err error) {
 			Acceptor: l.krb5,
 		})
 	}
-	if cfg.NTLM == NTLMLocal {
-		l.ntlm = newNTLM(cfg)
+	if cfg.NTLM != NTLMOff {
+		source, err := l.accounts(cfg)
+		if err != nil {
+			return nil, err
+		}
+		l.ntlm = newNTLM(cfg, source)
 		mechs = append(mechs, spnego.Mechanism{
 			OIDs:     []asn1.ObjectIdentifier{spnego.NTLM()},
 			Acceptor: l.ntlm,
@@ -53,12 +67,40 @@ func newLogon(cfg *Config) (l *logon, err error) {
 	return l, err
 }
 
-func newNTLM(cfg *Config) gss.Acceptor {
+// accounts is who judges NTLM logons.
+func (l *logon) accounts(cfg *Config) (source ntlm.Source, err error) {
 	store := cfg.Service.Store
 	domain := store.Domain()
+	if cfg.NTLM == NTLMLocal {
+		return ntlm.LocalSource(lookupAccount(store), domain.NetBIOSName, domain.DNSName), nil
+	}
+	l.netlogon, err = netlogon.New(netlogon.Config{
+		Server:        cfg.Netlogon.Server,
+		Account:       cfg.Netlogon.Account,
+		PasswordFile:  cfg.Netlogon.PasswordFile,
+		NetBIOSDomain: domain.NetBIOSName,
+		DNSDomain:     domain.DNSName,
+		DomainSID:     domain.SID,
+		Timeout:       cfg.Netlogon.Timeout,
+		Lifetime:      cfg.Netlogon.SessionLifetime,
+		Log:           cfg.logger(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return l.netlogon.LogOn, nil
+}
+
+func newNTLM(cfg *Config, source ntlm.Source) gss.Acceptor {
+	domain := cfg.Service.Store.Domain()
 	computer := cfg.computerName()
+	if cfg.NTLM == NTLMNetlogon {
+		// Domain controllers refuse to judge a response to the challenge of
+		// another computer than asks them (CVE-2015-0005).
+		computer = strings.ToUpper(strings.TrimSuffix(cfg.Netlogon.Account, "$"))
+	}
 	return ntlm.NewAcceptor(ntlm.Config{
-		Source:          ntlm.LocalSource(lookupAccount(store), domain.NetBIOSName, domain.DNSName),
+		Source:          source,
 		NetBIOSDomain:   domain.NetBIOSName,
 		DNSDomain:       domain.DNSName,
 		NetBIOSComputer: computer,
@@ -106,13 +148,17 @@ func lookupAccount(store *keystore.Store) ntlm.Lookup {
 	}
 }
 
+// voucher tells of a caller who was let in whether he may still go on.
+type voucher func(ctx context.Context, mechanism string, sid dtyp.SID) error
+
 // vouchFor tells of a caller who logged on by an account of the store whether
 // that account may still do so: a connection can outlive it. The store answers
-// from memory. A changed password does not end what was logged on before, and
-// who came by Kerberos stays until the ticket ends.
-func vouchFor(store *keystore.Store) func(ctx context.Context, mechanism string, sid dtyp.SID) error {
+// from memory. A changed password does not end what was logged on before. Whom
+// the domain let in stays until the ticket ends, or the lifetime of the logon.
+func vouchFor(cfg *Config) voucher {
+	store := cfg.Service.Store
 	return func(ctx context.Context, mechanism string, sid dtyp.SID) error {
-		if mechanism != "ntlm" {
+		if mechanism != "ntlm" || cfg.NTLM != NTLMLocal {
 			return nil
 		}
 		a, err := store.AccountBySID(ctx, sid)
@@ -125,7 +171,7 @@ func vouchFor(store *keystore.Store) func(ctx context.Context, mechanism string,
 
 // vouched has every call of an interface refused whose caller is no longer
 // vouched for.
-func vouched(i dcerpc.Interface, vouch func(ctx context.Context, mechanism string, sid dtyp.SID) error) dcerpc.Interface {
+func vouched(i dcerpc.Interface, vouch voucher) dcerpc.Interface {
 	handle := i.Handle
 	i.Handle = func(ctx context.Context, c *dcerpc.Call) ([]byte, error) {
 		if err := vouch(ctx, c.Identity.Mechanism, c.Identity.SID); errors.Is(err, errRevoked) {

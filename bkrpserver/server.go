@@ -20,6 +20,7 @@ type Server struct {
 	cfg       Config
 	backupKey *dcerpc.Server
 	smb       *smb2.Server
+	logon     *logon
 
 	mu        sync.Mutex
 	closing   bool
@@ -38,7 +39,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	service := *cfg.Service
-	service.vouch = vouchFor(service.Store)
+	service.vouch = vouchFor(&cfg)
 	cfg.Service = &service
 	backupKey := &dcerpc.Server{
 		Interfaces: []dcerpc.Interface{backupKeyInterface(cfg.Service)},
@@ -74,7 +75,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{cfg: cfg, backupKey: backupKey, smb: smb}, nil
+	return &Server{cfg: cfg, backupKey: backupKey, smb: smb, logon: logon}, nil
 }
 
 // stubOverhead is what a request's stub has besides pDataIn, in octets, with
@@ -100,6 +101,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	err := s.smb.Shutdown(ctx)
 	closing.Wait()
+	s.logon.close()
 	return errors.Join(append(errs, err)...)
 }
 

@@ -37,6 +37,8 @@ type config struct {
 	Auth   authConfig   `toml:"auth"`
 	LSA    lsaConfig    `toml:"lsa"`
 	SMB    smbConfig    `toml:"smb"`
+
+	Netlogon netlogonConfig `toml:"netlogon"`
 }
 
 // logConfig is [log]: what goes to standard error.
@@ -59,7 +61,7 @@ type sealConfig struct {
 
 // authConfig is [auth]: who may log on, and how.
 type authConfig struct {
-	NTLM          string         `toml:"ntlm" oneof:"local|off" doc:"Who checks NTLM logons: the local accounts of bkrpd user, or nobody, which leaves Kerberos."`
+	NTLM          string         `toml:"ntlm" oneof:"local|netlogon|off" doc:"Who checks NTLM logons: the local accounts of bkrpd user; a domain controller, as [netlogon] says; or nobody, which leaves Kerberos. Off is right in a domain, and what is meant with a keytab where this line is left out: NTLM does not prove to the client whom it talks to, and a logon can be relayed and its password guessed from it."`
 	NTLMMIC       string         `toml:"ntlm_mic" oneof:"checked|required" doc:"Whether an NTLM client's MIC is checked when it sends one, or one is required; impacket up to 0.10 sends none."`
 	Keytab        string         `toml:"keytab" doc:"Kerberos keytab (mode 0600) with the keys of cifs/HOST and host/HOST; Kerberos is on when set."`
 	KerberosRC4   string         `toml:"kerberos_rc4" oneof:"refused|allowed" doc:"Whether tickets of rc4-hmac are let in, whose keys are the NT hashes of passwords."`
@@ -106,7 +108,7 @@ func defaultConfig() config {
 		Log:              logConfig{Level: "info", Format: "text"},
 		Store:            defaultStoreConfig(),
 		Seal:             sealConfig{KEK: kekURI{Scheme: kekFile, Path: "kek.bin"}},
-		Auth:             authConfig{NTLM: "local", NTLMMIC: "checked", KerberosRC4: "refused", ClockSkew: duration(5 * time.Minute), PrincipalSIDs: []principalSID{}},
+		Auth:             authConfig{NTLM: ntlmLocal, NTLMMIC: "checked", KerberosRC4: "refused", ClockSkew: duration(5 * time.Minute), PrincipalSIDs: []principalSID{}},
 		LSA:              lsaConfig{Administrators: []dtyp.SID{}, SecretEncryption: "offer"},
 		SMB: smbConfig{
 			Encryption:               "offer",
@@ -123,6 +125,7 @@ func defaultConfig() config {
 			IdleTimeout:              duration(15 * time.Minute),
 			WriteTimeout:             duration(30 * time.Second),
 		},
+		Netlogon: netlogonConfig{Timeout: duration(5 * time.Second), SessionLifetime: duration(10 * time.Hour)},
 	}
 }
 
@@ -154,8 +157,11 @@ func (c *config) check() []fault {
 	need(!c.Domain.SID.IsZero(), "domain.sid", "must be the SID that bkrpd init gave the domain")
 	c.Store.check(need)
 	need(c.Seal.KEK.Path != "", "seal.kek", "must be file:PATH or passphrase-file:PATH")
-	need(c.Auth.NTLM != "off" || c.Auth.Keytab != "", "auth.ntlm", `must not be "off" without a keytab: nobody could log on`)
+	need(c.Auth.NTLM != ntlmOff || c.Auth.Keytab != "", "auth.ntlm", `must not be "off" without a keytab: nobody could log on`)
 	need(c.Auth.ClockSkew > 0 && c.Auth.ClockSkew <= duration(time.Hour), "auth.clock_skew", "must be more than 0s and at most 1h")
+	if c.Auth.NTLM == ntlmNetlogon {
+		c.Netlogon.check(need)
+	}
 	c.SMB.check(need)
 	return faults
 }
@@ -224,7 +230,7 @@ func isNetBIOSName(s string) bool {
 
 // resolve makes the paths independent of the working directory.
 func (c *config) resolve(dir string) {
-	for _, path := range append(c.Store.paths(), &c.Control, &c.Seal.KEK.Path, &c.Auth.Keytab) {
+	for _, path := range append(c.Store.paths(), &c.Control, &c.Seal.KEK.Path, &c.Auth.Keytab, &c.Netlogon.PasswordFile) {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)
 		}

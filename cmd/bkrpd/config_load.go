@@ -54,6 +54,10 @@ func parseConfig(name, text string, environ []string, flags []flagSetting) (*con
 	for _, f := range flags {
 		l.override(f.flag, f.key, f.value)
 	}
+	if c.Auth.Keytab != "" && !l.given("auth.ntlm") {
+		// Who has Kerberos has to say so to have NTLM as well.
+		c.Auth.NTLM = ntlmOff
+	}
 	if len(l.errs) == 0 {
 		for _, f := range c.check() {
 			l.fail(l.where(f.key), f.key, f.err)
@@ -73,6 +77,12 @@ type loader struct {
 	// origin says for each key that is not from the file who set it.
 	origin map[string]string
 	errs   []error
+}
+
+// given reports whether some source sets the key.
+func (l *loader) given(key string) bool {
+	_, override := l.origin[key]
+	return override || lineOf(l.text, strings.Split(key, ".")) > 0
 }
 
 func (l *loader) fail(where, key string, err error) {

@@ -69,6 +69,7 @@ func TestSampleKeepsEveryValue(t *testing.T) {
 		SMB: smbConfig{Encryption: "require", MinDialect: "3.0", MaxDialect: "3.0.2", MaxConnections: 1,
 			MaxConnectionsPerAddress: 2, AuthenticationTimeout: duration(time.Minute), MaxUnauthenticatedBytes: 1 << 20,
 			MaxSessions: 3, MaxOpens: 4, MaxOpensPerUser: 6, MaxOutstanding: 5, IdleTimeout: duration(time.Hour), WriteTimeout: duration(1500 * time.Millisecond)},
+		Netlogon: netlogonConfig{Server: "dc1.a.b-c.d", Account: "SRV1$", PasswordFile: "/etc/machine", Timeout: duration(time.Second), SessionLifetime: duration(time.Hour)},
 	}
 	for _, o := range want.options() {
 		if o.value.IsZero() {
@@ -109,6 +110,7 @@ func TestPrecedence(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	const domain = "[domain]\nname = \"corp.example\"\nnetbios = \"CORP\"\nsid = \"S-1-5-21-1-2-3\"\n"
+	const netlogon = "[auth]\nntlm = \"netlogon\"\n[netlogon]\n"
 	for _, c := range []struct {
 		name string
 		text string
@@ -119,7 +121,7 @@ func TestRefusals(t *testing.T) {
 		{"slip", domain + "[smb]\nencription = \"offer\"", "f:6: smb.encription: unknown key; did you mean smb.encryption?"},
 		{"capitals", "Listen = []\n" + domain, "f:1: Listen: unknown key; did you mean listen?"},
 		{"wrong table", "encryption = \"require\"\n" + domain, "f:1: encryption: unknown key; did you mean smb.encryption?"},
-		{"unknown table once", domain + "[netlogon]\nserver = \"x\"\nport = 1", "f:5: netlogon: unknown key"},
+		{"unknown table once", domain + "[radius]\nserver = \"x\"\nport = 1", "f:5: radius: unknown key"},
 		{"table slip", domain + "[smbb]\nencryption = \"offer\"", "f:5: smbb: unknown key"},
 		{"dotted", "smb.max_open = 1\n" + domain, "f:1: smb.max_open: unknown key; did you mean smb.max_opens?"},
 		{"no list", "listen = \"127.0.0.1:1\"\n" + domain, "f:1: listen: must be a list in brackets"},
@@ -147,7 +149,12 @@ func TestRefusals(t *testing.T) {
 		{"no password", domain + "[store]\nbackend = \"etcd\"\n[store.etcd]\nendpoints = [\"https://a:2379\"]\nuser = \"u\"", "store.etcd.password_file: must be set"},
 		{"no time", domain + "[store]\nbackend = \"etcd\"\n[store.etcd]\nendpoints = [\"https://a:2379\"]\ntimeout = \"10ms\"", "f:9: store.etcd.timeout: must be 1s or more"},
 		{"later key service", domain + "[seal]\nkek = \"kms:pkcs11:x\"", `f:6: seal.kek: a key-encryption key by "kms" is not supported by this build`},
-		{"later logon", domain + "[auth]\nntlm = \"netlogon\"", `f:6: auth.ntlm: "netlogon" is not supported by this build, only "local"`},
+		{"unknown logon", domain + "[auth]\nntlm = \"radius\"", `f:6: auth.ntlm: "radius" is not supported by this build, only "local", "netlogon" and "off"`},
+		{"no domain controller", domain + "[auth]\nntlm = \"netlogon\"", "f: netlogon.server: must name a domain controller"},
+		{"odd domain controller", domain + netlogon + "server = \"dc 1\"", "f:8: netlogon.server: must name a domain controller"},
+		{"user's account", domain + netlogon + "account = \"SRV1\"", "f:8: netlogon.account: must be the NetBIOS name of this server and $"},
+		{"no patience", domain + netlogon + "timeout = \"0s\"", "f:8: netlogon.timeout: must be more than 0s"},
+		{"session without end", domain + netlogon + "session_lifetime = \"0s\"", "f:8: netlogon.session_lifetime: must be between"},
 		{"nobody", domain + "[auth]\nntlm = \"off\"", "f:6: auth.ntlm: must not be \"off\" without a keytab"},
 		{"half a principal", domain + "[auth]\nprincipal_sids = [\"alice=S-1-5-21-1-2-3-4\"]", "f:6: auth.principal_sids: \"alice=S-1-5-21-1-2-3-4\" is not NAME@REALM=SID"},
 		{"no limit", domain + "[smb]\nmax_connections = 0", "f:6: smb.max_connections: must be between 1 and "},
@@ -163,7 +170,7 @@ func TestRefusals(t *testing.T) {
 			if !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error %q, want %q", err, c.want)
 			}
-			if n := strings.Count(err.Error(), "netlogon"); c.name == "unknown table once" && n != 1 {
+			if n := strings.Count(err.Error(), "radius"); c.name == "unknown table once" && n != 1 {
 				t.Errorf("%d complaints about one table: %v", n, err)
 			}
 		})
@@ -189,6 +196,33 @@ func TestRefusalsBesideTheFile(t *testing.T) {
 				t.Errorf("error %v, want %q", err, c.want)
 			}
 		})
+	}
+}
+
+// Where nobody says who checks NTLM logons, a keytab leaves nobody.
+func TestNTLMByDefault(t *testing.T) {
+	const domain = "[domain]\nname = \"corp.example\"\nnetbios = \"CORP\"\nsid = \"S-1-5-21-1-2-3\"\n[auth]\n"
+	for _, c := range []struct {
+		text    string
+		environ []string
+		want    string
+	}{
+		{"", nil, "local"},
+		{"keytab = \"k\"", nil, "off"},
+		{"ntlm = \"local\"\nkeytab = \"k\"", nil, "local"},
+		{"keytab = \"k\"", []string{"BKRPD_AUTH_NTLM=local"}, "local"},
+		{"", []string{"BKRPD_AUTH_KEYTAB=k"}, "off"},
+	} {
+		got, err := parseConfig("f", domain+c.text, c.environ, nil)
+		if err != nil || got.Auth.NTLM != c.want {
+			t.Errorf("%q, %v: %v, %v, want %q", c.text, c.environ, got, err, c.want)
+		}
+	}
+	for _, set := range [][]string{{"auth.keytab=k"}, {"auth.keytab=k", "auth.ntlm=local"}} {
+		got, err := initConfig(initOptions{Domain: "corp.example", Set: set})
+		if err != nil || (got.Auth.NTLM == "off") != (len(set) == 1) {
+			t.Errorf("init --set %v: %v, %v", set, got, err)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -133,6 +134,10 @@ func initConfig(o initOptions) (*config, error) {
 		if err := cfg.setText(setting); err != nil {
 			return nil, cli.Usagef("--set %w", err)
 		}
+	}
+	setsNTLM := slices.ContainsFunc(o.Set, func(s string) bool { return strings.HasPrefix(s, "auth.ntlm=") })
+	if cfg.Auth.Keytab != "" && !setsNTLM {
+		cfg.Auth.NTLM = ntlmOff // as where the line is left out
 	}
 	for _, f := range cfg.check() {
 		return nil, cli.Usagef("%s: %w", f.key, f.err)

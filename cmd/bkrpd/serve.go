@@ -209,9 +209,7 @@ func serverConfig(cfg *config, store *keystore.Store, log *slog.Logger) bkrpserv
 			StallTimeout:          time.Duration(cfg.SMB.WriteTimeout),
 		},
 	}
-	if cfg.Auth.NTLM == "off" {
-		c.NTLM = bkrpserver.NTLMOff
-	}
+	ntlmOf(&c, cfg)
 	if cfg.SMB.Encryption == "require" {
 		c.Encryption = bkrpserver.EncryptionRequire
 	}

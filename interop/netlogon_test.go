@@ -1,0 +1,166 @@
+package interop
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/interop/peers"
+)
+
+const (
+	machineName     = "SRV2"
+	machinePassword = "Machine.Passw0rd.1"
+)
+
+// netlogonDomain is a domain of its own, with a machine account: the tests stop
+// and start it. The account's password stands in a file.
+func netlogonDomain(t *testing.T, global ...string) (dc *peers.Domain, passwordFile string) {
+	t.Helper()
+	peers.Need(t, peers.DomainPrograms...)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	dc, err := peers.StartDomain(ctx, global...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := dc.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	sambaTool(t, dc, "computer", "create", machineName)
+	sambaTool(t, dc, "user", "setpassword", machineName+"$", "--newpassword="+machinePassword)
+	passwordFile = filepath.Join(t.TempDir(), "machine.password")
+	writePassword(t, passwordFile, machinePassword)
+	return dc, passwordFile
+}
+
+func writePassword(t *testing.T, file, password string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(password+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sambaTool administers the domain, on its domain controller.
+func sambaTool(t *testing.T, dc *peers.Domain, args ...string) {
+	t.Helper()
+	conf := filepath.Join(filepath.Dir(dc.NCALRPCDir()), "etc", "smb.conf")
+	out, err := dc.Exec(t.Context(), append(append([]string{"samba-tool"}, args...), "-s", conf)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out.Code != 0 {
+		t.Fatalf("samba-tool %s: %s", strings.Join(args, " "), out)
+	}
+}
+
+// startNetlogon starts our server as a member of the domain whose NTLM logons
+// the domain controller judges. Our own store has users of the same names with
+// other passwords.
+func startNetlogon(t *testing.T, dc *peers.Domain, passwordFile string, o options) *server {
+	t.Helper()
+	domain, _, ok := dtyp.MustParseSID(sidOf(t, dc, peers.Alice)).Cut()
+	if !ok {
+		t.Fatal("alice's SID has no domain")
+	}
+	var err error
+	if o.firstSID, err = domain.Child(1101); err != nil {
+		t.Fatal(err)
+	}
+	if o.settings == nil {
+		o.settings = map[string]string{}
+	}
+	for key, value := range map[string]string{
+		"auth.ntlm": "netlogon", "netlogon.server": dc.Addr, "netlogon.account": machineName + "$",
+		"netlogon.password_file": passwordFile,
+	} {
+		if o.settings[key] == "" {
+			o.settings[key] = fmt.Sprintf("%q", value)
+		}
+	}
+	return startBkrpd(t, o)
+}
+
+func TestNetlogon(t *testing.T) {
+	peers.Need(t, "smbtorture")
+	dc, password := netlogonDomain(t)
+	s := startNetlogon(t, dc, password, options{
+		settings:       map[string]string{"error_codes": `"windows"`, "netlogon.timeout": `"3s"`},
+		administrators: []string{peers.Administrator},
+	})
+	g := sambaTarget(t, dc)
+	g.host, g.port = s.host, s.port
+	t.Run("bkrp", func(t *testing.T) { g.client(t) })
+	t.Run("smbtorture", func(t *testing.T) {
+		for _, c := range []struct {
+			user    string
+			binding string
+			want    expectation
+			options []string
+		}{
+			{peers.Administrator, "[seal]", noOracle(), nil},
+			{peers.Administrator, "[seal,ntlm]", noOracle(), dialect("SMB2_10")},
+			{peers.Alice, "[seal]", noOracle().and(deniedSecrets()), nil},
+			{peers.Alice, "[spnego,seal]", noOracle().and(deniedSecrets()), []string{"--option=client smb encrypt=required"}},
+		} {
+			t.Run(c.user+" "+c.binding, func(t *testing.T) {
+				options := append([]string{"--option=smb ports=" + s.port}, c.options...)
+				torture(t, s.client, "ncacn_np:"+s.host+c.binding, dc.Credentials(c.user), c.want, options...)
+			})
+		}
+	})
+	t.Run("refused", func(t *testing.T) { netlogonRefusals(t, dc, s, g) })
+	t.Run("the domain controller restarts", func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+		defer cancel()
+		if err := dc.Restart(ctx); err != nil {
+			t.Fatal(err)
+		}
+		untilWrapped(t, func() (string, string, int) {
+			return g.bkrp(t, g.login(peers.Alice), []byte("secret"), "wrap", "--mode", "server")
+		})
+	})
+	logged := s.log.String()
+	for _, secret := range []string{machinePassword, dc.Password(peers.Alice), dc.Password(peers.Administrator)} {
+		if strings.Contains(logged, secret) {
+			t.Errorf("the log has %q", secret)
+		}
+	}
+	if !strings.Contains(logged, "sid="+sidOf(t, dc, peers.Alice)) {
+		t.Error("alice was not let in by the SID that the domain has for her")
+	}
+}
+
+// netlogonRefusals are logons that the domain does not let in, each with what
+// the log has to say about it.
+func netlogonRefusals(t *testing.T, dc *peers.Domain, s *server, g target) {
+	sambaTool(t, dc, "user", "create", "carol", "Passw0rd.4")
+	sambaTool(t, dc, "user", "disable", "carol")
+	sambaTool(t, dc, "user", "create", "dave", "Passw0rd.5", "--must-change-at-next-login")
+	for _, c := range []struct{ name, user, password, want string }{
+		{"wrong password", peers.Alice, "Passw0rd.x", "wrong name or password"},
+		{"our store's password", peers.Alice, s.passwords[peers.Alice], "wrong name or password"},
+		{"no such user", "nobody", "x", "wrong name or password"},
+		{"disabled account", "carol", "Passw0rd.4", "the account is disabled"},
+		{"password to be changed", "dave", "Passw0rd.5", "the password has to be changed first"},
+		{"computer", machineName + "$", machinePassword, "account of a computer"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			before := len(s.log.String())
+			who := peers.Credentials{Domain: "BKRP", User: c.user, Password: c.password}
+			if _, stderr, code := g.bkrp(t, who, []byte("secret"), "wrap", "--mode", "server"); code == bkrpOK {
+				t.Errorf("let in: %s", stderr)
+			}
+			if logged := s.log.String()[before:]; !strings.Contains(logged, "ntlm logon refused") || !strings.Contains(logged, c.want) {
+				t.Errorf("the log lacks %q:\n%s", c.want, logged)
+			}
+		})
+	}
+}
