@@ -3,7 +3,6 @@ package interop
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -50,13 +49,15 @@ func TestKerberosImpacket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := dc.Exec(t.Context(), "env", "KRB5CCNAME="+cache, "/usr/bin/python3", script, krb5Host, smbPort, rpcPort, dc.Addr, peers.Alice, dc.Realm())
+	sizes := []string{"1", "15", "16", "17", "64", "4280", "10000"}
+	out, err := dc.Exec(t.Context(), append([]string{"env", "KRB5CCNAME=" + cache, "/usr/bin/python3", script,
+		krb5Host, smbPort, rpcPort, dc.Addr, peers.Alice, dc.Realm()}, sizes...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []string{"smb 0x202 ok", "smb 0x210 ok", "smb 0x300 ok", "smb 0x311 ok"}
-	for _, n := range []int{1, 15, 16, 17, 64, 4280, 10000} {
-		want = append(want, fmt.Sprintf("rpc %d ok", n))
+	for _, n := range sizes {
+		want = append(want, "rpc "+n+" ok")
 	}
 	for _, line := range want {
 		if !strings.Contains(out.Stdout, line+"\n") {
@@ -210,7 +211,7 @@ func TestKerberosRC4Service(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := dc.OnlyRC4(t.Context(), m, spn); err != nil {
+	if err := dc.Enctypes(t.Context(), m, peers.RC4|peers.AESSessionKeys, spn); err != nil {
 		t.Fatal(err)
 	}
 	source := krb5.PasswordTickets(peers.Alice+"@"+dc.Realm(), func() string { return dc.Password(peers.Alice) }, dc.Krb5Conf())

@@ -45,15 +45,26 @@ func member(t *testing.T) (*peers.Domain, *peers.Member) {
 	return dc, krb5Member.member
 }
 
+// krb5Config is what sets the servers of these tests apart.
+type krb5Config struct {
+	keytab string
+	rc4    bool
+}
+
 // krb5Acceptors are those of a member server, and what they log.
 func krb5Acceptors(t *testing.T, keytab string) (*spnego.Acceptor, gss.Acceptor, *lockedBuffer) {
 	t.Helper()
+	return krb5AcceptorsOf(t, krb5Config{keytab: keytab})
+}
+
+func krb5AcceptorsOf(t *testing.T, cfg krb5Config) (*spnego.Acceptor, gss.Acceptor, *lockedBuffer) {
+	t.Helper()
 	logged := &lockedBuffer{}
-	k, err := krb5.NewAcceptor(krb5.Config{Keytab: keytab, Log: slog.New(slog.NewTextHandler(logged, nil))})
+	k, err := krb5.NewAcceptor(krb5.Config{Keytab: cfg.keytab, AllowRC4: cfg.rc4, Log: slog.New(slog.NewTextHandler(logged, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	k = recorded(t, keytab, k)
+	k = recorded(t, cfg.keytab, k)
 	s, err := spnego.NewAcceptor(spnego.Mechanism{
 		OIDs: []asn1.ObjectIdentifier{spnego.MSKerberos(), spnego.Kerberos()}, Acceptor: k,
 	})
@@ -67,7 +78,12 @@ func krb5Acceptors(t *testing.T, keytab string) (*spnego.Acceptor, gss.Acceptor,
 // member of the domain. It gives its port.
 func krb5Server(t *testing.T, dc *peers.Domain, m *peers.Member, cfg smb2.Config) (string, *lockedBuffer) {
 	t.Helper()
-	negotiated, bare, logged := krb5Acceptors(t, m.Keytab)
+	return krb5ServerOf(t, dc, krb5Config{keytab: m.Keytab}, cfg)
+}
+
+func krb5ServerOf(t *testing.T, dc *peers.Domain, k krb5Config, cfg smb2.Config) (string, *lockedBuffer) {
+	t.Helper()
+	negotiated, bare, logged := krb5AcceptorsOf(t, k)
 	alice := dtyp.MustParseSID(sidOf(t, dc, peers.Alice))
 	domain, _, _ := alice.Cut()
 	account := lsarpc.Account{Name: peers.Alice, SID: alice}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -50,18 +51,31 @@ func (d *Domain) Member(ctx context.Context, host string) (*Member, error) {
 	return m, nil
 }
 
-// OnlyRC4 has the domain seal tickets for a member with RC4, with AES session
-// keys in them (RC4-HMAC and AES256-CTS-HMAC-SHA1-96-SK), as for an account
-// from before there was AES, and writes its keytab anew.
-func (d *Domain) OnlyRC4(ctx context.Context, m *Member, spn string) error {
+// Enctypes are the encryption types of an account: msDS-SupportedEncryptionTypes
+// ([MS-KILE] 2.2.7).
+type Enctypes uint32
+
+// The bits of Enctypes. RC4 with AESSessionKeys is an account from before there
+// was AES whose session keys are AES all the same.
+const (
+	RC4            Enctypes = 0x4
+	AES128         Enctypes = 0x8
+	AES256         Enctypes = 0x10
+	AESSessionKeys Enctypes = 0x20
+)
+
+// Enctypes has the domain make tickets and session keys for a member of the
+// types, and writes its keytab anew, for the service principal names.
+func (d *Domain) Enctypes(ctx context.Context, m *Member, types Enctypes, spns ...string) error {
 	admin := Administrator + "%" + d.passwords[Administrator]
 	if err := os.Remove(m.Keytab); err != nil {
 		return err
 	}
-	for _, args := range [][]string{
-		{"net", "ads", "enctypes", "set", m.Account, "36", "-s", d.Conf(), "-S", d.Host, "-U", admin},
-		{"samba-tool", "domain", "exportkeytab", m.Keytab, "--principal=" + spn, "-s", filepath.Join(d.dir, "etc", "smb.conf")},
-	} {
+	commands := [][]string{{"net", "ads", "enctypes", "set", m.Account, strconv.Itoa(int(types)), "-s", d.Conf(), "-S", d.Host, "-U", admin}}
+	for _, spn := range spns {
+		commands = append(commands, []string{"samba-tool", "domain", "exportkeytab", m.Keytab, "--principal=" + spn, "-s", filepath.Join(d.dir, "etc", "smb.conf")})
+	}
+	for _, args := range commands {
 		out, err := d.Exec(ctx, args...)
 		if err == nil && out.Code != 0 {
 			err = fmt.Errorf("peers: %s: %s", args[0], out)

@@ -1,12 +1,13 @@
 """Log on with impacket and the tickets of a cache: to SMB in each dialect, and
 to RPC on a TCP port, sealed (impacket 0.10 fails when it is to sign without
-sealing). The RPC server answers BackuprKey with its input reversed."""
+sealing). The RPC server answers BackuprKey with its input reversed, which has the given sizes."""
 import sys
 
 from impacket.dcerpc.v5 import bkrp, rpcrt, transport
 from impacket.smbconnection import SMBConnection
 
-host, smb_port, rpc_port, kdc, user, realm = sys.argv[1:]
+host, smb_port, rpc_port, kdc, user, realm = sys.argv[1:7]
+sizes = [int(n) for n in sys.argv[7:]]
 
 for dialect in (0x0202, 0x0210, 0x0300, 0x0311):
     smb = SMBConnection(host, "127.0.0.1", sess_port=int(smb_port), preferredDialect=dialect)
@@ -29,7 +30,7 @@ dce.set_auth_type(rpcrt.RPC_C_AUTHN_GSS_NEGOTIATE)
 dce.set_auth_level(level)
 dce.connect()
 dce.bind(bkrp.MSRPC_UUID_BKRP)
-for n in (1, 15, 16, 17, 64, 4280, 10000):
+for n in sizes:
     data = bytes(i * 7 % 251 for i in range(n))
     answer = bkrp.hBackuprKey(dce, bkrp.BACKUPKEY_RESTORE_GUID, data)
     print("rpc", n, "ok" if b"".join(answer["ppDataOut"]) == data[::-1] else "differs")
