@@ -72,8 +72,8 @@ func (s *Store) Get(ctx context.Context, name string) (value []byte, rev keystor
 	}
 	defer op.end()
 	var resp *pb.RangeResponse
-	err = op.try(func(ctx context.Context) (*pb.ResponseHeader, error) {
-		resp, err = s.kv.Range(ctx, &pb.RangeRequest{Key: []byte(s.prefix + name)}, callOptions...)
+	err = op.try(func(ctx context.Context, kv pb.KVClient) (*pb.ResponseHeader, error) {
+		resp, err = kv.Range(ctx, &pb.RangeRequest{Key: []byte(s.prefix + name)}, callOptions...)
 		return resp.GetHeader(), err
 	})
 	if err != nil {
@@ -99,7 +99,7 @@ func (s *Store) CompareAndSwap(ctx context.Context, name string, old keystore.Re
 	}
 	defer op.end()
 	w := s.newSwap(name, old, value)
-	err = op.try(func(ctx context.Context) (*pb.ResponseHeader, error) { return w.attempt(ctx, s.kv) })
+	err = op.try(w.attempt)
 	if err == nil {
 		err = w.verdict
 	}
@@ -212,8 +212,8 @@ func (s *Store) list(op *operation, prefix string) (list []keystore.Entry, err e
 	req := &pb.RangeRequest{Key: []byte(prefix), RangeEnd: rangeEnd(prefix), Limit: pageSize}
 	for {
 		var resp *pb.RangeResponse
-		err := op.try(func(ctx context.Context) (*pb.ResponseHeader, error) {
-			resp, err = s.kv.Range(ctx, req, callOptions...)
+		err := op.try(func(ctx context.Context, kv pb.KVClient) (*pb.ResponseHeader, error) {
+			resp, err = kv.Range(ctx, req, callOptions...)
 			return resp.GetHeader(), err
 		})
 		if err != nil {

@@ -20,9 +20,9 @@ import (
 // own limit for requests.
 const maxResponse = (pageSize + 4) * (keystore.MaxValueSize + 4096)
 
-// callOptions are those of every call. One that finds no connection waits for
-// one, within its time.
-var callOptions = []grpc.CallOption{grpc.WaitForReady(true), grpc.MaxCallRecvMsgSize(maxResponse)}
+// callOptions are those of every call. One that cannot connect fails at once:
+// there are other members.
+var callOptions = []grpc.CallOption{grpc.MaxCallRecvMsgSize(maxResponse)}
 
 // operation is one call of the Backend, which may take several of etcd.
 type operation struct {
@@ -56,21 +56,28 @@ func (op *operation) end() {
 	op.cancel()
 }
 
-// repeatPause lies between two attempts that failed at once.
-const repeatPause = 50 * time.Millisecond
+const (
+	// repeatPause lies between two rounds over the members that failed at once.
+	repeatPause = 50 * time.Millisecond
+	// patienceShare is the part of an operation's time that the first member
+	// has.
+	patienceShare = 5
+)
 
-// try makes attempts until one is answered: each goes to the next connection,
-// so that a member which is silent costs a fifth of the time. f must bear being
-// repeated after an attempt that was in fact successful.
-func (op *operation) try(f func(context.Context) (*pb.ResponseHeader, error)) error {
+// try makes attempts until one is answered, each with the next member. f must
+// bear being repeated after an attempt that was in fact successful.
+func (op *operation) try(f func(context.Context, pb.KVClient) (*pb.ResponseHeader, error)) error {
+	s := op.store
 	var last error
-	for patience := op.store.timeout / 5; ; {
+	patience := s.timeout / patienceShare
+	for n := 1; ; n++ {
+		m, turn := s.chosen()
 		attempt, cancel := context.WithTimeout(op.ctx, patience)
-		header, err := f(attempt)
+		header, err := m.ask(attempt, f)
 		tookLong := attempt.Err() != nil
 		cancel()
 		if err == nil {
-			return op.store.sameCluster(header)
+			return s.sameCluster(header)
 		}
 		if last == nil || !tookLong {
 			last = err // that time was up is not why
@@ -78,19 +85,29 @@ func (op *operation) try(f func(context.Context) (*pb.ResponseHeader, error)) er
 		if op.ctx.Err() != nil {
 			return op.why(last)
 		}
-		if !op.store.passes(err) {
+		if !s.passes(err) {
 			return fmt.Errorf("etcdstore: %s: %w", op.what, refusal(err))
 		}
+		s.pass(turn)
 		if tookLong {
-			patience *= 2
-			continue
-		}
-		select {
-		case <-op.ctx.Done():
-			return op.why(last)
-		case <-time.After(repeatPause):
+			patience += patience
+		} else if n%len(s.members) == 0 {
+			select {
+			case <-op.ctx.Done():
+				return op.why(last)
+			case <-time.After(repeatPause):
+			}
 		}
 	}
+}
+
+// ask makes one attempt with one member.
+func (m *member) ask(ctx context.Context, f func(context.Context, pb.KVClient) (*pb.ResponseHeader, error)) (*pb.ResponseHeader, error) {
+	conn, err := m.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return f(ctx, pb.NewKVClient(conn))
 }
 
 // why says what ended an operation that got no answer.

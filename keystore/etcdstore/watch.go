@@ -25,55 +25,43 @@ var (
 )
 
 // Watch implements keystore.Backend. It reports a change as soon as the member
-// that it stands on has it. It returns an error, and does not look for another
-// member by itself, when that member is silent for about 3 seconds, stops, or
-// has lost its leader for as long: what it knows may be old then, and whoever
-// watches should know so.
+// that it stands on has it. It returns an error, and leaves it to the caller to
+// begin again with the next member, when that one is silent for 3 to 4 seconds,
+// stops, or has lost its leader for as long: what was read before may be old by
+// then, and whoever watches should know so.
 func (s *Store) Watch(ctx context.Context, changed func(name string)) error {
 	if s.life.Err() != nil {
 		return keystore.ErrClosed
 	}
-	life, cancel := context.WithCancelCause(ctx)
+	watch, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stop := context.AfterFunc(s.life, func() { cancel(keystore.ErrClosed) })
 	defer stop()
-	err := s.follow(life, cancel, changed)
+	m, turn := s.chosen()
+	err := s.follow(watch, cancel, m, changed)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case s.life.Err() != nil:
 		return keystore.ErrClosed
-	case context.Cause(life) != nil:
-		err = context.Cause(life)
 	}
-	return fmt.Errorf("etcdstore: watching %s: %w", s.endpoints, refusal(err))
+	if cause := context.Cause(watch); cause != nil {
+		err = cause
+	}
+	s.pass(turn)
+	return fmt.Errorf("etcdstore: watching %s: %w", m.cfg.Endpoints[0], refusal(err))
 }
 
 // follow sets up the stream, and reads it until it breaks.
-func (s *Store) follow(ctx context.Context, cancel context.CancelCauseFunc, changed func(name string)) error {
-	setup := time.AfterFunc(s.timeout, func() { cancel(errSilent) })
+func (s *Store) follow(ctx context.Context, cancel context.CancelCauseFunc, m *member, changed func(name string)) error {
+	setup := time.AfterFunc(2*s.timeout/patienceShare, func() { cancel(errSilent) })
 	defer setup.Stop()
-	stream, err := s.watch.Watch(clientv3.WithRequireLeader(ctx), callOptions...)
+	stream, err := s.stand(ctx, m)
 	if err != nil {
 		return err
 	}
-	err = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
-		// From the present revision on: what was before is read after
-		// AnyName has been told.
-		Key: []byte(s.prefix), RangeEnd: rangeEnd(s.prefix), Fragment: true,
-	}}})
-	if err != nil {
-		return err
-	}
-	resp, err := stream.Recv()
-	if err != nil {
-		return err
-	}
-	if err := s.checkWatch(resp); err != nil {
-		return err
-	}
-	if !resp.Created || !setup.Stop() {
-		return errEnded
+	if !setup.Stop() {
+		return errSilent
 	}
 	changed(keystore.AnyName)
 
@@ -86,6 +74,34 @@ func (s *Store) follow(ctx context.Context, cancel context.CancelCauseFunc, chan
 	cancel(err) // ends the stream, and with it the goroutine
 	<-done
 	return err
+}
+
+// stand returns a stream whose watch the member has confirmed. It is of the
+// present revision on: what was before is read after AnyName has been told.
+func (s *Store) stand(ctx context.Context, m *member) (pb.Watch_WatchClient, error) {
+	conn, err := m.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := pb.NewWatchClient(conn).Watch(clientv3.WithRequireLeader(ctx), callOptions...)
+	if err != nil {
+		return nil, err
+	}
+	// Where this fails, what arrives says why.
+	_ = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
+		Key: []byte(s.prefix), RangeEnd: rangeEnd(s.prefix), Fragment: true,
+	}}})
+	resp, err := stream.Recv()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkWatch(resp); err != nil {
+		return nil, err
+	}
+	if !resp.Created {
+		return nil, errEnded
+	}
+	return stream, nil
 }
 
 // arrival is what came from a stream.
