@@ -118,6 +118,11 @@ func FuzzKeytab(f *testing.F) {
 	f.Add(transcripts(f)["samba-smb-1.json"].Keytab)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		inverse(t, b, parseKeytab, func(e []keytabEntry) ([]byte, error) { return marshalKeytab(e), nil })
+		entries, _ := parseKeytab(b)
+		services, users, err := keytab(entries).vet()
+		if err == nil && len(services)+len(users) > len(entries) {
+			t.Fatalf("%d entries became %d and %d", len(entries), len(services), len(users))
+		}
 	})
 }
 
@@ -155,6 +160,31 @@ func FuzzUnseal(f *testing.F) {
 		server.receive.dead, server.receive.next = false, client.send.next-1
 		if server.Unseal(bytes.Clone(msg), int(from), int(to), sig) == nil && len(sig) < server.SignatureSize()-16 {
 			t.Fatal("a token without its fields")
+		}
+	})
+}
+
+// FuzzUnsealRC4 is the same with an RC4 key.
+func FuzzUnsealRC4(f *testing.F) {
+	client, server := connectRC4(f, true)
+	msg := []byte("a message of more than a block")
+	sealed, err := client.Seal(nil, msg, 4, 24)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(msg, uint8(4), uint8(24), sealed)
+	first := client.send.next - 1
+	f.Fuzz(func(t *testing.T, msg []byte, from, to uint8, sig []byte) {
+		if from > to || int(to) > len(msg) {
+			return
+		}
+		server.receive.dead, server.receive.next = false, first
+		if server.Unseal(bytes.Clone(msg), int(from), int(to), sig) == nil && !bytes.Equal(sig, sealed) {
+			t.Fatal("another token than the client's")
+		}
+		server.receive.dead, server.receive.next = false, first
+		if server.Verify(msg, sig) == nil {
+			t.Fatal("a signature that nobody made")
 		}
 	})
 }
