@@ -74,3 +74,30 @@ func TestOpensPerUser(t *testing.T) {
 		return h.Status == wire.StatusSuccess
 	})
 }
+
+// TestCompoundFillsPipe writes more in one frame than a pipe holds: its PipeFunc
+// is told in time of what came first.
+func TestCompoundFillsPipe(t *testing.T) {
+	const size, writes = 1000, 10
+	read := make(chan int64, 1)
+	_, addr := startServer(t, Config{Limits: Limits{PipeBuffer: size}, Pipes: map[string]PipeFunc{
+		"sink": func(_ context.Context, p *Pipe) {
+			n, _ := io.CopyN(io.Discard, p, size*writes)
+			read <- n
+		},
+	}})
+	c := logon(t, addr, Dialect311, testUser)
+	id := c.open("sink")
+	var requests []func() (wire.Header, []byte)
+	for range writes {
+		requests = append(requests, c.one(wire.Write, 0, writeBody(id, make([]byte, size))))
+	}
+	for i, st := range c.statuses(requests...) {
+		if st != wire.StatusSuccess {
+			t.Errorf("write %d: %v", i, st)
+		}
+	}
+	if n := <-read; n != size*writes {
+		t.Errorf("%d octets of %d came", n, size*writes)
+	}
+}
