@@ -108,6 +108,7 @@ func TestMITRealm(t *testing.T) {
 			t.Run("principal_sids", func(t *testing.T) {
 				s := serveMIT(t, keytab, map[string]string{peers.Alice: mitAlice, peers.Bob: mitBob})
 				mitWrapUnwrap(t, mitUser(t, kdc, s, peers.Alice), mitUser(t, kdc, s, peers.Bob))
+				mitPipeline(t, kdc, s)
 			})
 			t.Run("somebody else named", func(t *testing.T) {
 				s := serveMIT(t, keytab, map[string]string{peers.Alice: mitAlice})
@@ -147,6 +148,35 @@ func mitWrapUnwrap(t *testing.T, alice, bob func(args ...string) peers.Output) {
 		if err := os.Remove(blob); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// mitPipeline has alice do it all in one line of a shell, as she would.
+func mitPipeline(t *testing.T, kdc *peers.MIT, s *server) {
+	t.Helper()
+	const line = `set -eo pipefail
+export KRB5CCNAME="FILE:$1"
+echo "$2" | kinit alice >&2
+printf %s 'correct horse' | "$3" wrap --server "$4" -k | "$3" unwrap --server "$4" -k`
+	cache := filepath.Join(t.TempDir(), "cache")
+	out, err := kdc.Exec(t.Context(), "bash", "-c", line, "line", cache, kdc.Password(peers.Alice), build(t, "bkrp"), mitHost+":"+s.port)
+	if err != nil || out.Code != 0 || out.Stdout != "correct horse" {
+		t.Errorf("kinit, wrap, unwrap: %v, %v", out, err)
+	}
+}
+
+// TestMITKeytabMode has a server not start whose keytab everybody may read.
+func TestMITKeytabMode(t *testing.T) {
+	kdc := startMIT(t)
+	keytab := mitService(t, kdc, "")
+	s := serveMIT(t, keytab, map[string]string{peers.Alice: mitAlice})
+	s.stop()
+	if err := os.Chmod(keytab, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, stderr, code := try(t, nil, "", build(t, "bkrpd"), "serve", "--config", s.config(), "--listen", "127.0.0.1:0")
+	if code == 0 || !strings.Contains(stderr, "chmod 600 "+keytab) {
+		t.Errorf("exit code %d: %s", code, stderr)
 	}
 }
 
