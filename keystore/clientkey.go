@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/seed05845750/bkrp"
@@ -12,6 +13,7 @@ import (
 // 3.1.1.2, 2.2.5), as operations. It is safe for concurrent use.
 type ClientWrapKey struct {
 	guid        dtyp.GUID
+	state       KeyState
 	certificate []byte
 	pair        *bkrp.KeyPair
 	rejection   *bkrp.RejectionKey
@@ -19,6 +21,9 @@ type ClientWrapKey struct {
 
 // GUID names the key in wrapped secrets.
 func (k *ClientWrapKey) GUID() dtyp.GUID { return k.guid }
+
+// State is KeyActive or KeyRetired: a locked key is not given out.
+func (k *ClientWrapKey) State() KeyState { return k.state }
 
 // Certificate is the DER certificate of the public key ([MS-BKRP] 2.2.1). It
 // is not to be altered.
@@ -44,7 +49,7 @@ func (s *Store) CurrentClientWrapKey(ctx context.Context) (*ClientWrapKey, error
 }
 
 // ClientWrapKey returns the ClientWrap key of a GUID. The error is ErrNoKey if
-// it is absent, ErrMalformedKey if the secret is no key pair, and another one
+// it is absent, ErrKeyLocked if it is locked, ErrMalformedKey if the secret is no key pair, and another one
 // if the store cannot tell.
 func (s *Store) ClientWrapKey(ctx context.Context, guid dtyp.GUID) (*ClientWrapKey, error) {
 	return s.client.key(ctx, guid)
@@ -62,15 +67,56 @@ func (s *Store) SetCurrentClientWrapKey(ctx context.Context, guid dtyp.GUID) err
 }
 
 // ImportKeyPair adds a key pair under the GUID in its certificate, and makes
-// it the current one if asked to. The same pair again is no error; another
-// key of that GUID is ErrKeyExists.
+// it the current one if asked to. The same pair again is no error, nor is the same
+// RSA key with another certificate: the store keeps the one it has. Another key
+// of that GUID is ErrKeyExists.
 func (s *Store) ImportKeyPair(ctx context.Context, pair *bkrp.KeyPair, makeCurrent bool) (*ClientWrapKey, error) {
 	secret, err := pair.AppendBinary(nil)
 	if err != nil {
 		return nil, fmt.Errorf("importing key pair %v: %w", pair.GUID(), err)
 	}
 	defer clear(secret)
-	return s.client.insert(ctx, pair.GUID(), secret, makeCurrent)
+	k, err := s.client.insert(ctx, pair.GUID(), secret, makeCurrent)
+	if errors.Is(err, ErrKeyExists) && s.holdsRSAKey(ctx, pair) {
+		return s.keepClientWrapKey(ctx, pair.GUID(), makeCurrent)
+	}
+	return k, err
+}
+
+// holdsRSAKey says whether the key under the GUID of a pair has the pair's RSA
+// key. bkrp.ParseKeyPair proves that a private key fits its public one, so that
+// equal public keys have equal private ones.
+func (s *Store) holdsRSAKey(ctx context.Context, pair *bkrp.KeyPair) bool {
+	secret, err := s.Secret(ctx, keySecret(pair.GUID()))
+	if err != nil {
+		return false
+	}
+	defer clear(secret)
+	old, err := bkrp.ParseKeyPair(secret)
+	if err != nil {
+		return false
+	}
+	defer old.Clear()
+	return old.PublicKey().Equal(pair.PublicKey())
+}
+
+// keepClientWrapKey is ImportKeyPair of a key that is there.
+func (s *Store) keepClientWrapKey(ctx context.Context, guid dtyp.GUID, makeCurrent bool) (*ClientWrapKey, error) {
+	if makeCurrent {
+		if err := s.client.setCurrent(ctx, guid); err != nil {
+			return nil, err
+		}
+	}
+	return s.client.key(ctx, guid)
+}
+
+// dressClientWrapKey gives a key its state; one that is locked has nothing else.
+func dressClientWrapKey(guid dtyp.GUID, k *ClientWrapKey, state KeyState) *ClientWrapKey {
+	if k == nil {
+		k = &ClientWrapKey{guid: guid}
+	}
+	k.state = state
+	return k
 }
 
 // parseClientWrapKey reads the secret of a key pair. The GUID that clients

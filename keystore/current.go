@@ -88,7 +88,7 @@ func (r *ring[K]) add(ctx context.Context) (K, error) {
 	if _, err := r.store.vault.swap(ctx, keySecret(k.GUID()), 0, secret); err != nil {
 		return none, err
 	}
-	return k, nil
+	return k, r.store.born(ctx, k.GUID())
 }
 
 // rotate makes a new key and makes it the current one.
@@ -121,7 +121,22 @@ func (r *ring[K]) setCurrent(ctx context.Context, guid dtyp.GUID) error {
 		return err
 	}
 	defer release()
-	return r.point(ctx, guid)
+	if err := r.store.checkActive(ctx, guid); err != nil {
+		return err
+	}
+	before, _, err := r.store.vault.get(ctx, r.pointer)
+	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	if err := r.point(ctx, guid); err != nil {
+		return err
+	}
+	// See SetKeyState: of the two that cross each other one sees it.
+	err = r.store.checkActive(ctx, guid)
+	if errors.Is(err, ErrKeyState) && len(before) == dtyp.GUIDSize {
+		return errors.Join(err, r.point(ctx, dtyp.GUID(before)))
+	}
+	return err
 }
 
 // point writes the pointer, whatever it was; of two who do so at the same

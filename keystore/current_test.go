@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ type kind struct {
 	pointer string
 	current func(*keystore.Store, context.Context) (dtyp.GUID, error)
 	key     func(*keystore.Store, context.Context, dtyp.GUID) error
+	state   func(*keystore.Store, context.Context, dtyp.GUID) (keystore.KeyState, error)
 	rotate  func(*keystore.Store, context.Context) (dtyp.GUID, error)
 	point   func(*keystore.Store, context.Context, dtyp.GUID) error
 }
@@ -34,6 +36,13 @@ var kinds = []kind{
 			_, err := s.ServerWrapKey(ctx, g)
 			return err
 		},
+		state: func(s *keystore.Store, ctx context.Context, g dtyp.GUID) (keystore.KeyState, error) {
+			key, err := s.ServerWrapKey(ctx, g)
+			if err != nil {
+				return 0, err
+			}
+			return key.State(), nil
+		},
 		rotate: func(s *keystore.Store, ctx context.Context) (dtyp.GUID, error) {
 			return guidOf(s.RotateServerWrapKey(ctx))
 		},
@@ -47,6 +56,13 @@ var kinds = []kind{
 		key: func(s *keystore.Store, ctx context.Context, g dtyp.GUID) error {
 			_, err := s.ClientWrapKey(ctx, g)
 			return err
+		},
+		state: func(s *keystore.Store, ctx context.Context, g dtyp.GUID) (keystore.KeyState, error) {
+			key, err := s.ClientWrapKey(ctx, g)
+			if err != nil {
+				return 0, err
+			}
+			return key.State(), nil
 		},
 		rotate: func(s *keystore.Store, ctx context.Context) (dtyp.GUID, error) {
 			return guidOf(s.RotateClientWrapKey(ctx))
@@ -244,7 +260,7 @@ func TestFaults(t *testing.T) {
 				f := keystoretest.NewFaults(b, keystoretest.AtStep(step+1, keystoretest.ErrFault))
 				s := openStore(t, f, kek)
 				g, err := k.current(s, t.Context())
-				f.Fail = nil
+				f.SetFail(nil)
 				if step < 2 && !errors.Is(err, keystoretest.ErrFault) {
 					t.Errorf("fault at step %d: %v, %v; want the fault", step, g, err)
 				}
@@ -267,7 +283,7 @@ func TestFaults(t *testing.T) {
 					f.After = after
 					s := openStore(t, f, kek)
 					g, err := k.current(s, t.Context())
-					f.Fail = nil
+					f.SetFail(nil)
 					if err != nil && !errors.Is(err, keystoretest.ErrFault) {
 						t.Fatalf("step %d: %v", step, err)
 					}
@@ -315,7 +331,8 @@ func TestKeyBeforePointer(t *testing.T) {
 					written = append(written, c.Name)
 				}
 			}
-			if len(written) != 2 || written[0] != keystore.SecretPrefix+guid.String() || written[1] != k.pointer {
+			want := []string{keystore.SecretPrefix + guid.String(), "life/" + guid.String(), k.pointer}
+			if !slices.Equal(written, want) {
 				t.Errorf("written were %q", written)
 			}
 		})

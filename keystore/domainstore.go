@@ -11,6 +11,10 @@ import (
 // accounts: the domain does.
 var ErrNoAccounts = errors.New("keystore: the domain keeps its accounts itself")
 
+// ErrDomainKeys says that a store over the secrets of a domain knows nothing of
+// its keys but the keys.
+var ErrDomainKeys = errors.New("keystore: the domain keeps these keys, and nothing else about them")
+
 // OpenDomain opens a Store over secrets that a domain keeps by itself (package
 // lsastore). What the backend holds is the LSA secrets G$BCKUPKEY_* and nothing
 // else: no header, no accounts, and values in the formats of [MS-BKRP] 2.2.5

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -154,8 +155,9 @@ func (s *Store) reseal(ctx context.Context, name string) (did bool, err error) {
 }
 
 // FinishRekey has keep alone open the store; every other KEK no longer does.
-// It is ErrRekey where keep does not open it, or a value is under an older data
-// key still. Where keep is the KEK from before, the rekey is called off.
+// It is ErrRekey where keep does not open it, a value is under an older data
+// key still, or a replica that lives is configured with another KEK. Where keep
+// is the KEK from before, the rekey is called off.
 func (s *Store) FinishRekey(ctx context.Context, keep Sealer) error {
 	if s.vault.bare {
 		return fmt.Errorf("%w: the secrets of a domain are not sealed", ErrRekey)
@@ -171,6 +173,9 @@ func (s *Store) FinishRekey(ctx context.Context, keep Sealer) error {
 		if len(h.Seals) == 1 {
 			return false, nil
 		}
+		if err := s.checkKEKs(ctx, &h.Seals[i]); err != nil {
+			return false, err
+		}
 		h.Seals = []seal{h.Seals[i]}
 		return true, nil
 	})
@@ -178,6 +183,22 @@ func (s *Store) FinishRekey(ctx context.Context, keep Sealer) error {
 		return err
 	}
 	s.addSealer(keep)
+	return nil
+}
+
+// checkKEKs refuses to keep one seal alone while a replica that lives could not
+// start again with it.
+func (s *Store) checkKEKs(ctx context.Context, keep *seal) error {
+	s.replicas.poke()
+	all, err := s.Replicas(ctx)
+	if err != nil {
+		return err
+	}
+	name := sealName(keep)
+	all = slices.DeleteFunc(all, func(r Replica) bool { return !r.Live || r.kekSeal == name })
+	if len(all) > 0 {
+		return fmt.Errorf("%w: %s must be configured with it first", ErrRekey, replicaNames(all))
+	}
 	return nil
 }
 

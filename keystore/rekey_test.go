@@ -93,7 +93,7 @@ func TestRekey(t *testing.T) {
 	holds(t, b, next, secrets)
 
 	moved, err := s.Reseal(ctx)
-	if want := len(secrets) + 2; err != nil || moved != want { // the account, the counter of RIDs
+	if want := len(secrets) + 4; err != nil || moved != want { // two lives, the account, the counter of RIDs
 		t.Errorf("moved %d values, want %d: %v", moved, want, err)
 	}
 	if moved, err = s.Reseal(ctx); err != nil || moved != 0 {
@@ -144,7 +144,7 @@ func TestRekeyIsInterrupted(t *testing.T) {
 				t.Fatal(err)
 			}
 			opened := len(f.Calls())
-			f.Fail = keystoretest.AtStep(opened+n, keystoretest.ErrFault)
+			f.SetFail(keystoretest.AtStep(opened+n, keystoretest.ErrFault))
 			err = rekey(t.Context(), s, next)
 			steps := len(f.Calls()) - opened
 			_ = s.Close()
@@ -243,7 +243,7 @@ func TestResealNamesTheDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	moved, err := s.Reseal(t.Context())
-	if !errors.Is(err, keystore.ErrCorrupt) || !bytes.Contains([]byte(err.Error()), []byte(name)) || moved != len(secrets)+1 {
+	if !errors.Is(err, keystore.ErrCorrupt) || !bytes.Contains([]byte(err.Error()), []byte(name)) || moved != len(secrets)+3 {
 		t.Errorf("moved %d values, and %v", moved, err)
 	}
 	if err := s.FinishRekey(t.Context(), next); !errors.Is(err, keystore.ErrRekey) {

@@ -27,6 +27,7 @@ var (
 type wrapKey interface {
 	comparable
 	GUID() dtyp.GUID
+	State() KeyState
 }
 
 // ring is the keys of one kind and the pointer to the current one (3.1.1.1,
@@ -35,7 +36,10 @@ type ring[K wrapKey] struct {
 	store   *Store
 	pointer string // the secret with the GUID of the current key
 	parse   func(guid dtyp.GUID, secret []byte) (K, error)
-	create  func() (key K, secret []byte, err error)
+	// dress gives a key its state. With KeyLocked the key is of no use and may
+	// be zero.
+	dress  func(guid dtyp.GUID, key K, state KeyState) K
+	create func() (key K, secret []byte, err error)
 
 	turns turns
 	held  atomic.Pointer[held[K]]
@@ -54,18 +58,32 @@ type held[K wrapKey] struct {
 	keys map[dtyp.GUID]K
 }
 
-func newRing[K wrapKey](s *Store, pointer string, parse func(dtyp.GUID, []byte) (K, error), create func() (K, []byte, error)) *ring[K] {
-	r := &ring[K]{store: s, pointer: pointer, parse: parse, create: create}
+// init makes the ring ready.
+func (r *ring[K]) init(s *Store, pointer string) {
+	r.store, r.pointer = s, pointer
 	r.held.Store(new(held[K]))
-	return r
 }
 
 // key returns the key of a GUID. The errors are ErrNoKey, ErrMalformedKey,
-// and others where the store cannot tell.
+// ErrKeyLocked, and others where the store cannot tell.
 func (r *ring[K]) key(ctx context.Context, guid dtyp.GUID) (K, error) {
-	if k, ok := r.held.Load().keys[guid]; ok {
-		return k, nil
+	var none K
+	k, ok := r.held.Load().keys[guid]
+	if !ok {
+		var err error
+		if k, err = r.load(ctx, guid); err != nil {
+			return none, err
+		}
 	}
+	if k.State() == KeyLocked {
+		return none, fmt.Errorf("%w: %v", ErrKeyLocked, guid)
+	}
+	return k, nil
+}
+
+// load reads a key and its state, and remembers it. A locked one is remembered
+// without the key.
+func (r *ring[K]) load(ctx context.Context, guid dtyp.GUID) (K, error) {
 	var none K
 	name := keySecret(guid)
 	release, err := r.turns.take(ctx, name)
@@ -77,20 +95,42 @@ func (r *ring[K]) key(ctx context.Context, guid dtyp.GUID) (K, error) {
 	if k, ok := h.keys[guid]; ok {
 		return k, nil
 	}
-	secret, _, err := r.store.vault.get(ctx, name)
+	k, err := r.read(ctx, guid)
+	if err != nil {
+		return none, err
+	}
+	r.remember(h.generation, k)
+	return k, nil
+}
+
+// read reads a key and its state from the backend.
+func (r *ring[K]) read(ctx context.Context, guid dtyp.GUID) (K, error) {
+	var none K
+	name := keySecret(guid)
+	sealed, _, err := r.store.vault.backend.Get(ctx, name)
 	if errors.Is(err, ErrNotFound) {
 		return none, fmt.Errorf("%w: %v", ErrNoKey, guid)
 	}
 	if err != nil {
-		return none, err
+		return none, fmt.Errorf("reading %s: %w", name, err)
+	}
+	life, _, err := r.store.lifeOf(ctx, guid)
+	if err != nil {
+		return none, err // whether it is locked cannot be told
+	}
+	if life.State == KeyLocked {
+		return r.dress(guid, none, life.State), nil // and is not even opened
+	}
+	secret, err := r.store.vault.openNewer(ctx, name, sealed)
+	if err != nil {
+		return none, fmt.Errorf("opening %s: %w", name, err)
 	}
 	defer clear(secret)
 	k, err := r.parse(guid, secret)
 	if err != nil {
 		return none, err
 	}
-	r.remember(h.generation, k)
-	return k, nil
+	return r.dress(guid, k, life.State), nil
 }
 
 // currentKey returns the current key, and makes one if there is none.
@@ -182,7 +222,7 @@ func (r *ring[K]) rememberCurrent(generation uint64, k K) {
 // have changed, keys stay nevertheless: they are never replaced, unless they are
 // a domain's, which others write.
 func (r *ring[K]) forget(name string) {
-	guid, isKey := secretGUID(name)
+	guid, isKey := keyOf(name)
 	if name != AnyName && name != r.pointer && !isKey {
 		return
 	}

@@ -34,16 +34,16 @@ func TestRotationWithoutAnswer(t *testing.T) {
 			mustCurrent(t, k, s)
 			return f.Count(keystoretest.Get) == before
 		})
-		f.Fail = func(_ int, c keystoretest.Call) error {
+		f.SetFail(func(_ int, c keystoretest.Call) error {
 			if c.Operation == keystoretest.Swap && c.Name == k.pointer {
 				return keystoretest.ErrFault
 			}
 			return nil
-		}
+		})
 		if g, err := k.rotate(s, t.Context()); !errors.Is(err, keystoretest.ErrFault) || g != (dtyp.GUID{}) {
 			t.Errorf("rotation gives %v, %v; want the fault", g, err)
 		}
-		f.Fail = nil
+		f.SetFail(nil)
 		want := mustCurrent(t, k, openStore(t, b, kek))
 		if got := mustCurrent(t, k, s); got != want || got == first {
 			t.Errorf("current is %v, the backend has %v", got, want)

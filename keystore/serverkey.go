@@ -11,12 +11,16 @@ import (
 // ServerWrapKey is a key of the ServerWrap subprotocol ([MS-BKRP] 3.1.1.1,
 // 2.2.7), as an operation. It is safe for concurrent use.
 type ServerWrapKey struct {
-	guid dtyp.GUID
-	key  *bkrp.ServerKey
+	guid  dtyp.GUID
+	state KeyState
+	key   *bkrp.ServerKey
 }
 
 // GUID names the key in wrapped secrets.
 func (k *ServerWrapKey) GUID() dtyp.GUID { return k.guid }
+
+// State is KeyActive or KeyRetired: a locked key is not given out.
+func (k *ServerWrapKey) State() KeyState { return k.state }
 
 // Derive is HMAC-SHA1 of salt under the key in the given form: the
 // symmetric key or the MAC key of a wrapped secret.
@@ -33,7 +37,7 @@ func (s *Store) CurrentServerWrapKey(ctx context.Context) (*ServerWrapKey, error
 }
 
 // ServerWrapKey returns the ServerWrap key of a GUID. The error is ErrNoKey if
-// it is absent, ErrMalformedKey if the secret is no server key, and another
+// it is absent, ErrKeyLocked if it is locked, ErrMalformedKey if the secret is no server key, and another
 // one if the store cannot tell.
 func (s *Store) ServerWrapKey(ctx context.Context, guid dtyp.GUID) (*ServerWrapKey, error) {
 	return s.server.key(ctx, guid)
@@ -60,6 +64,15 @@ func (s *Store) ImportServerKey(ctx context.Context, guid dtyp.GUID, key *bkrp.S
 	}
 	defer clear(secret)
 	return s.server.insert(ctx, guid, secret, makeCurrent)
+}
+
+// dressServerWrapKey gives a key its state; one that is locked has nothing else.
+func dressServerWrapKey(guid dtyp.GUID, k *ServerWrapKey, state KeyState) *ServerWrapKey {
+	if k == nil {
+		k = &ServerWrapKey{guid: guid}
+	}
+	k.state = state
+	return k
 }
 
 // parseServerWrapKey reads the secret of a server key.

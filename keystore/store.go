@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,12 @@ type Options struct {
 	// Preload has all keys read into memory, and new ones as they come, so that
 	// unwrapping goes on while the backend is away.
 	Preload bool
+	// Replica is the name under which the Store reports to others that it serves
+	// the keys, for PreferRotation and FinishRekey to wait for it. Default: it
+	// does not, as when a store is opened for a moment, or by one server only.
+	Replica string
+	// Heartbeat is how often it reports. Default: DefaultHeartbeat.
+	Heartbeat time.Duration
 	// Sealer brings the KEK that the configuration has now, where another one
 	// has replaced the one that the store was opened with. Default: there is
 	// none, and values that were sealed after such a change cannot be opened.
@@ -48,8 +55,8 @@ type Store struct {
 	// for a new RSA key each time.
 	generatePair func(domain string, now time.Time) (*bkrp.KeyPair, error)
 
-	client   *ring[*ClientWrapKey]
-	server   *ring[*ServerWrapKey]
+	client   ring[*ClientWrapKey]
+	server   ring[*ServerWrapKey]
 	accounts directory
 
 	sealer    func(ctx context.Context) (Sealer, error)
@@ -58,7 +65,8 @@ type Store struct {
 	// headerTurns lets one goroutine at a time take in the header.
 	headerTurns turns
 
-	warming warming
+	warming  warming
+	replicas replicas
 
 	// ridWritten is the Revision of the counter of RIDs as this Store wrote it
 	// last, 0 if it did not yet.
@@ -68,7 +76,7 @@ type Store struct {
 	// can be kept in memory.
 	following atomic.Bool
 	stop      context.CancelFunc
-	running   sync.WaitGroup // follow and warm
+	running   sync.WaitGroup // follow, warm, report
 }
 
 // Create makes a store in an empty backend, sealed by sealer. A backend with
@@ -126,16 +134,22 @@ func start(ctx context.Context, s *Store, o Options) *Store {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.client = newRing(s, CurrentClientSecret, parseClientWrapKey, s.newClientWrapKey)
-	s.server = newRing(s, CurrentServerSecret, parseServerWrapKey, newServerWrapKey)
+	s.client.parse, s.client.dress, s.client.create = parseClientWrapKey, dressClientWrapKey, s.newClientWrapKey
+	s.client.init(s, CurrentClientSecret)
+	s.server.parse, s.server.dress, s.server.create = parseServerWrapKey, dressServerWrapKey, newServerWrapKey
+	s.server.init(s, CurrentServerSecret)
 	s.accounts.init(s)
 
 	// The watch lasts as long as the Store, not as the call that opens it.
 	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
+	s.replicas.init(o, s.now())
 	if !s.vault.bare {
 		s.warming.init(o.Preload)
 		s.running.Go(func() { s.warm(watch) })
+	}
+	if !s.vault.bare && s.replicas.name != "" {
+		s.running.Go(func() { s.report(watch) })
 	}
 	s.running.Go(func() { s.follow(watch) })
 	return s
@@ -203,4 +217,7 @@ func (s *Store) changed(name string) {
 	s.server.forget(name)
 	s.accounts.forget(name)
 	s.warming.add(name)
+	if name == headerName || name == AnyName || strings.HasPrefix(name, rotationPrefix) {
+		s.replicas.poke()
+	}
 }

@@ -43,7 +43,7 @@ func (w *warming) add(name string) {
 	if w.wake == nil {
 		return
 	}
-	if _, isKey := secretGUID(name); name != headerName && name != AnyName && !(w.keys && isKey) {
+	if _, isKey := keyOf(name); name != headerName && name != AnyName && !(w.keys && isKey) {
 		return
 	}
 	w.mu.Lock()
@@ -106,66 +106,97 @@ func (s *Store) warm(ctx context.Context) {
 // warmUp reads the entries of these names, or all. An error means that it is
 // worth trying again; what is damaged has been logged instead.
 func (s *Store) warmUp(ctx context.Context, all bool, names []string) error {
-	var entries []Entry
-	header := false // without need for it: what is under a newer data key brings it in
 	for _, name := range names {
-		if name == headerName {
-			header = true
+		if guid, isKey := keyOf(name); isKey {
+			if err := s.warmKey(ctx, guid); err != nil {
+				return err
+			}
 			continue
 		}
-		value, _, err := s.vault.backend.Get(ctx, name)
-		if errors.Is(err, ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("reading %s: %w", name, err)
-		}
-		entries = append(entries, Entry{Name: name, Value: value})
-	}
-	if header {
-		if err := s.renewDataKeys(ctx); errors.Is(err, ErrWrongKEK) || errors.Is(err, ErrCorrupt) {
+		// Of the header alone. What is under a newer data key brings it in as well.
+		err := s.renewDataKeys(ctx)
+		if errors.Is(err, ErrWrongKEK) || errors.Is(err, ErrCorrupt) {
 			s.log.Error("the store's header does not open; going on with the data keys at hand", "err", err)
 		} else if err != nil {
 			return err
 		}
 	}
-	if all && s.warming.keys {
-		var err error
-		if entries, err = s.vault.backend.List(ctx, SecretPrefix); err != nil {
-			return fmt.Errorf("listing the keys: %w", err)
-		}
+	inMemory := len(s.client.held.Load().keys) + len(s.server.held.Load().keys)
+	if !all || inMemory == 0 && !s.warming.keys {
+		return nil
 	}
-	s.warmKeys(ctx, entries)
+	states, err := s.readStates(ctx)
+	if err != nil || !s.warming.keys {
+		return err
+	}
+	entries, err := s.vault.backend.List(ctx, SecretPrefix)
+	if err != nil {
+		return fmt.Errorf("listing the keys: %w", err)
+	}
+	for len(entries) > 0 && ctx.Err() == nil {
+		n := min(len(entries), warmBatch)
+		s.warmKeys(ctx, entries[:n], states)
+		entries = entries[n:]
+	}
 	return nil
 }
 
-// warmKeys puts into memory the keys among entries that are not there yet.
-func (s *Store) warmKeys(ctx context.Context, entries []Entry) {
-	for len(entries) > 0 && ctx.Err() == nil {
-		n := min(len(entries), warmBatch)
-		s.warmSome(ctx, entries[:n])
-		entries = entries[n:]
+// readStates reads the states of all keys that have one, and forgets the keys in
+// memory that have another one there: nobody has told of the change. One that is
+// damaged stands for locked, and its key is forgotten.
+func (s *Store) readStates(ctx context.Context) (map[dtyp.GUID]KeyState, error) {
+	entries, err := s.vault.backend.List(ctx, lifePrefix)
+	if err != nil {
+		return nil, fmt.Errorf("listing the states of keys: %w", err)
 	}
+	states := make(map[dtyp.GUID]KeyState, len(entries))
+	for _, e := range entries {
+		guid, ok := lifeGUID(e.Name)
+		if !ok {
+			continue
+		}
+		var l life
+		value, err := s.vault.openNewer(ctx, e.Name, e.Value)
+		if err == nil {
+			l, err = parseLife(e.Name, value)
+		}
+		if err != nil {
+			s.log.Error("the state of a key is damaged: the key is refused until its state is set anew", "key", guid, "err", err)
+			l.State = KeyLocked
+		}
+		states[guid] = l.State
+		if k := s.client.held.Load().keys[guid]; k != nil && k.state != l.State {
+			s.client.forget(e.Name)
+		}
+		if k := s.server.held.Load().keys[guid]; k != nil && k.state != l.State {
+			s.server.forget(e.Name)
+		}
+	}
+	return states, nil
 }
 
-func (s *Store) warmSome(ctx context.Context, entries []Entry) {
+// warmKeys puts into memory the keys among entries that are not there yet.
+func (s *Store) warmKeys(ctx context.Context, entries []Entry, states map[dtyp.GUID]KeyState) {
 	client, server := s.client.held.Load(), s.server.held.Load()
 	var pairs []*ClientWrapKey
 	var keys []*ServerWrapKey
 	for _, e := range entries {
 		guid, ok := secretGUID(e.Name)
+		state := states[guid]
 		if !ok || client.keys[guid] != nil || server.keys[guid] != nil || ctx.Err() != nil {
+			continue
+		}
+		if state == KeyLocked { // at its use the state is looked up once more
 			continue
 		}
 		pair, key, err := s.openKey(ctx, guid, e)
 		switch {
 		case err != nil:
-			s.log.Error("a key is damaged: what was wrapped under it cannot be unwrapped until it is restored from a backup",
-				"key", guid, "err", err)
+			s.damagedKey(guid, err)
 		case pair != nil:
-			pairs = append(pairs, pair)
+			pairs = append(pairs, dressClientWrapKey(guid, pair, state))
 		default:
-			keys = append(keys, key)
+			keys = append(keys, dressServerWrapKey(guid, key, state))
 		}
 	}
 	if s.client.remember(client.generation, pairs...) && s.server.remember(server.generation, keys...) {
@@ -174,6 +205,33 @@ func (s *Store) warmSome(ctx context.Context, entries []Entry) {
 	for _, e := range entries { // something has changed meanwhile; perhaps one of these
 		s.warming.add(e.Name)
 	}
+}
+
+// warmKey puts one key into memory. It does nothing where there is no such key,
+// or it is locked.
+func (s *Store) warmKey(ctx context.Context, guid dtyp.GUID) error {
+	value, _, err := s.vault.backend.Get(ctx, keySecret(guid))
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading key %v: %w", guid, err)
+	}
+	if len(value) == valueHeaderSize+aeadOverhead+bkrp.ServerKeySize {
+		_, err = s.server.load(ctx, guid)
+	} else {
+		_, err = s.client.load(ctx, guid)
+	}
+	if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrMalformedKey) {
+		s.damagedKey(guid, err)
+		return nil
+	}
+	return err
+}
+
+func (s *Store) damagedKey(guid dtyp.GUID, err error) {
+	s.log.Error("a key is damaged: what was wrapped under it cannot be unwrapped until it is restored from a backup",
+		"key", guid, "err", err)
 }
 
 // openKey opens the entry of a key of either kind, which its size tells.

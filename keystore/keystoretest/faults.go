@@ -29,24 +29,32 @@ type Call struct {
 	Value     []byte // of Swap; nil deletes
 }
 
-// Faults is a Backend that stands before another one and fails where Fail
-// says so. The zero Fail never does.
+// Faults is a Backend that stands before another one and fails where it is told
+// to.
 type Faults struct {
 	keystore.Backend
-	// Fail is asked before each call; an error is returned in place of the
-	// call. With After set it is asked after the call instead: the change has
+	// After has a fault strike after a Swap instead of before it: the change has
 	// then been made, and the caller does not learn of it.
-	Fail  func(n int, call Call) error
 	After bool
 
 	mu    sync.Mutex
+	fail  func(n int, call Call) error
 	n     int
 	calls []Call
 }
 
-// NewFaults returns a Faults before b.
+// NewFaults returns a Faults before b. fail is asked at each call, which n
+// counts from 0, and its error is returned in place of the call; nil is never
+// to fail.
 func NewFaults(b keystore.Backend, fail func(n int, call Call) error) *Faults {
-	return &Faults{Backend: b, Fail: fail}
+	return &Faults{Backend: b, fail: fail}
+}
+
+// SetFail changes what is asked at each call.
+func (f *Faults) SetFail(fail func(n int, call Call) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fail = fail
 }
 
 // Calls returns the calls so far, in order.
@@ -67,17 +75,18 @@ func (f *Faults) Count(o Operation) int {
 	return n
 }
 
-// fault counts the call and asks Fail.
+// fault counts the call and asks whether it fails.
 func (f *Faults) fault(c Call) error {
 	f.mu.Lock()
 	n := f.n
 	f.n++
 	f.calls = append(f.calls, c)
+	fail := f.fail
 	f.mu.Unlock()
-	if f.Fail == nil {
+	if fail == nil {
 		return nil
 	}
-	return f.Fail(n, c)
+	return fail(n, c)
 }
 
 // Get implements keystore.Backend.
