@@ -110,7 +110,7 @@ type Kerberos struct {
 	// read it, with a warning. It is read again when it changes. One that has
 	// the realm's own keys is refused, and keys of users in it are not used.
 	Keytab string
-	// AllowRC4 lets in tickets of rc4-hmac.
+	// AllowRC4 lets in rc4-hmac, in tickets and as session key.
 	AllowRC4 bool
 	// ClockSkew is how far a client's clock may be off; 0 is 5 minutes.
 	ClockSkew time.Duration

@@ -64,7 +64,7 @@ type authConfig struct {
 	NTLM          string         `toml:"ntlm" oneof:"local|netlogon|off" doc:"Who checks NTLM logons: the local accounts of bkrpd user; a domain controller, as [netlogon] says; or nobody, which leaves Kerberos. Off is right in a domain, and what is meant with a keytab where this line is left out: NTLM does not prove to the client whom it talks to, and a logon can be relayed and its password guessed from it."`
 	NTLMMIC       string         `toml:"ntlm_mic" oneof:"checked|required" doc:"Whether an NTLM client's MIC is checked when it sends one, or one is required; impacket up to 0.10 sends none."`
 	Keytab        string         `toml:"keytab" doc:"Kerberos keytab (mode 0600) with the keys of cifs/HOST and host/HOST; Kerberos is on when set."`
-	KerberosRC4   string         `toml:"kerberos_rc4" oneof:"refused|allowed" doc:"Whether tickets of rc4-hmac are let in, whose keys are the NT hashes of passwords."`
+	KerberosRC4   string         `toml:"kerberos_rc4" oneof:"refused|allowed" doc:"Whether rc4-hmac is let in, in tickets and as session key; the keys of its tickets are the NT hashes of passwords."`
 	ClockSkew     duration       `toml:"clock_skew" doc:"How far a Kerberos client's clock may be off."`
 	PrincipalSIDs []principalSID `toml:"principal_sids" doc:"Who is who in a realm whose KDC says no SIDs, as NAME@REALM=SID; others without a PAC are refused. Not for Active Directory, where a name may become another user's."`
 }
