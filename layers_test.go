@@ -67,7 +67,9 @@ var layerImports = map[string][]string{
 
 	"internal/cli":   {},
 	"internal/split": {},
-	"cmd/bkrpd": {".", "dtyp", "internal/cli", "keystore", "keystore/boltstore", "keystore/etcdstore",
+	// What a key looks like outside a store; it knows of no store.
+	"internal/keyform": {".", "dtyp"},
+	"cmd/bkrpd": {".", "dtyp", "internal/cli", "internal/keyform", "keystore", "keystore/boltstore", "keystore/etcdstore",
 		"keystore/lsastore", "bkrpserver", "bkrpclient"},
 	"cmd/bkrp": {".", "dtyp", "internal/cli", "dpapi", "bkrpclient"},
 
@@ -78,6 +80,7 @@ var layerImports = map[string][]string{
 // layerForeign says which packages may stand on a module or package from
 // elsewhere; the longest prefix of an import decides.
 var layerForeign = map[string][]string{
+	"filippo.io/age":               {"internal/keyform", "cmd/bkrpd"},
 	"filippo.io/bigmod":            {"."},
 	"github.com/BurntSushi/toml":   {"cmd/bkrpd"},
 	"github.com/cloudflare/circl":  {"internal/split"},
@@ -93,7 +96,7 @@ var layerForeign = map[string][]string{
 	"go.uber.org/zap":                {"keystore/etcdstore"},
 	"google.golang.org/grpc":         {"keystore/etcdstore"},
 	"golang.org/x/crypto/argon2":     {"keystore"},
-	"golang.org/x/crypto/cryptobyte": {".", "internal/gss/spnego", "internal/gss/krb5"},
+	"golang.org/x/crypto/cryptobyte": {".", "internal/keyform", "internal/gss/spnego", "internal/gss/krb5"},
 	"golang.org/x/crypto/md4":        {"internal/nthash"},
 	"golang.org/x/sys":               {"keystore", "cmd/bkrpd"},
 	"golang.org/x/term":              {"internal/cli", "cmd/bkrpd"},
