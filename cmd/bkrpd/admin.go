@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
 
 	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/internal/keyform"
 	"github.com/seed05845750/bkrp/keystore"
 )
 
@@ -15,7 +18,18 @@ type adminRequest struct {
 	Verb     adminVerb `json:"verb"`
 	Name     string    `json:"name,omitempty"`
 	Password []byte    `json:"password,omitempty"`
-	Key      *adminKey `json:"key,omitempty"`
+
+	// Form and Keys are for verbKeysImport, Form and GUIDs for verbKeysExport,
+	// which takes no GUIDs for all of them. Form is for the audit trail.
+	Form  string         `json:"form,omitempty"`
+	Keys  []*keyform.Key `json:"keys,omitempty"`
+	GUIDs []dtyp.GUID    `json:"guids,omitempty"`
+}
+
+// clear overwrites the secrets in the request.
+func (r *adminRequest) clear() {
+	clear(r.Password)
+	clearKeys(r.Keys)
 }
 
 type adminVerb string
@@ -26,12 +40,15 @@ const (
 	verbUserRemove adminVerb = "user remove"
 	verbUserList   adminVerb = "user list"
 	verbKeysImport adminVerb = "keys import"
+	verbKeysExport adminVerb = "keys export"
 )
 
 // adminResponse is what came of it; Error is "" on success.
 type adminResponse struct {
 	Error string      `json:"error,omitempty"`
 	Users []adminUser `json:"users,omitempty"`
+	// Keys are those that were exported, or imported and then without secrets.
+	Keys []*keyform.Key `json:"keys,omitempty"`
 }
 
 type adminUser struct {
@@ -40,18 +57,21 @@ type adminUser struct {
 }
 
 // administer does what was asked, in the process that has the store open.
-func administer(ctx context.Context, store *keystore.Store, req *adminRequest) *adminResponse {
-	var users []adminUser
+func administer(ctx context.Context, store *keystore.Store, req *adminRequest, audit *keyAudit) *adminResponse {
+	resp := new(adminResponse)
 	var err error
-	if req.Verb == verbKeysImport {
-		err = administerImport(ctx, store, req.Key)
-	} else {
-		users, err = administerUsers(ctx, store, req)
+	switch req.Verb {
+	case verbKeysImport:
+		resp.Keys, err = administerImport(ctx, store, req, audit)
+	case verbKeysExport:
+		resp.Keys, err = administerExport(ctx, store, req, audit)
+	default:
+		resp.Users, err = administerUsers(ctx, store, req)
 	}
 	if err != nil {
 		return &adminResponse{Error: err.Error()}
 	}
-	return &adminResponse{Users: users}
+	return resp
 }
 
 func administerUsers(ctx context.Context, store *keystore.Store, req *adminRequest) ([]adminUser, error) {
@@ -82,10 +102,10 @@ func administerUsers(ctx context.Context, store *keystore.Store, req *adminReque
 
 // ask has a request done by the running daemon over its control socket, or in
 // this process when none runs.
-func ask(ctx context.Context, cfg *config, req *adminRequest) (*adminResponse, error) {
+func ask(ctx context.Context, std stdio, cfg *config, req *adminRequest) (*adminResponse, error) {
 	resp, err := askDaemon(ctx, cfg.Control, req)
 	if errors.Is(err, errNoDaemon) {
-		resp, err = askStore(ctx, cfg, req)
+		resp, err = askStore(ctx, std, cfg, req)
 	}
 	if err != nil {
 		return nil, err
@@ -96,11 +116,13 @@ func ask(ctx context.Context, cfg *config, req *adminRequest) (*adminResponse, e
 	return resp, nil
 }
 
-func askStore(ctx context.Context, cfg *config, req *adminRequest) (*adminResponse, error) {
+func askStore(ctx context.Context, std stdio, cfg *config, req *adminRequest) (*adminResponse, error) {
 	store, closeStore, err := openStore(ctx, cfg, nil)
 	if err != nil {
 		return nil, err
 	}
-	resp := administer(ctx, store, req)
+	resp := administer(ctx, store, req, &keyAudit{
+		Log: slog.New(auditHandler{newLogger(std.err, cfg).Handler()}), UID: os.Getuid(),
+	})
 	return resp, closeStore()
 }

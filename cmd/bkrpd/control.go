@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -14,14 +15,16 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/seed05845750/bkrp/internal/keyform"
 	"github.com/seed05845750/bkrp/keystore"
 )
 
 // errNoDaemon says that nobody listens on the control socket.
 var errNoDaemon = errors.New("no daemon is running on this store")
 
-// maxAdminRequest bounds a request on the control socket, in octets.
-const maxAdminRequest = 64 << 10
+// maxAdminRequest bounds a request on the control socket, in octets. The largest
+// are imports of many keys.
+const maxAdminRequest = 2 * keyform.MaxSize
 
 // control is the daemon's end of the control socket: HTTP on a Unix socket of
 // mode 0600, so that only who may read the store may administer it.
@@ -30,6 +33,9 @@ type control struct {
 	listener net.Listener
 	done     chan struct{}
 }
+
+// peerKey is under what the context of a request has the user id of its peer.
+type peerKey struct{}
 
 // listenControl takes the socket at path, in place of one that a dead daemon
 // left.
@@ -47,20 +53,36 @@ func listenControl(path string, store *keystore.Store, log *slog.Logger) (*contr
 		return nil, fmt.Errorf("listening on the control socket: %w", err)
 	}
 	mux := http.NewServeMux()
+	audit := slog.New(auditHandler{log.Handler()})
 	mux.HandleFunc("POST /admin", func(w http.ResponseWriter, r *http.Request) {
 		var req adminRequest
-		body := http.MaxBytesReader(w, r.Body, maxAdminRequest)
-		if err := json.NewDecoder(body).Decode(&req); err != nil {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAdminRequest))
+		defer clear(body)
+		defer req.clear()
+		if err != nil || json.Unmarshal(body, &req) != nil {
 			http.Error(w, "request is not understood", http.StatusBadRequest)
 			return
 		}
-		defer clear(req.Password)
-		resp := administer(r.Context(), store, &req)
+		uid, ok := r.Context().Value(peerKey{}).(int)
+		if !ok {
+			uid = -1
+		}
+		resp := administer(r.Context(), store, &req, &keyAudit{Log: audit, UID: uid})
+		defer clearKeys(resp.Keys)
 		log.InfoContext(r.Context(), "admin", "verb", string(req.Verb), "name", req.Name, "error", resp.Error)
-		json.NewEncoder(w).Encode(resp)
+		answer, err := json.Marshal(resp)
+		defer clear(answer)
+		if err != nil {
+			http.Error(w, "the answer cannot be written", http.StatusInternalServerError)
+			return
+		}
+		w.Write(answer)
 	})
 	c := &control{listener: l, done: make(chan struct{})}
 	c.server = http.Server{Handler: mux, ReadTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+	c.server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		return context.WithValue(ctx, peerKey{}, peerUID(conn))
+	}
 	go func() {
 		defer close(c.done)
 		c.server.Serve(l)
@@ -130,8 +152,13 @@ func askDaemon(ctx context.Context, path string, req *adminRequest) (*adminRespo
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("asking the daemon at %s: %s", path, resp.Status)
 	}
+	answer, err := io.ReadAll(resp.Body)
+	defer clear(answer)
+	if err != nil {
+		return nil, fmt.Errorf("asking the daemon at %s: %w", path, err)
+	}
 	out := new(adminResponse)
-	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+	if err := json.Unmarshal(answer, out); err != nil {
 		return nil, fmt.Errorf("asking the daemon at %s: %w", path, err)
 	}
 	return out, nil

@@ -94,7 +94,7 @@ func (d *demo) init(ctx context.Context, dir string) error {
 	d.cfg.Listen = []string{"127.0.0.1:0"}
 	for _, name := range []string{"alice", "bob"} {
 		d.passwords[name] = bkrpclient.Password(rand.Text())
-		resp, err := ask(ctx, d.cfg, &adminRequest{Verb: verbUserAdd, Name: name, Password: []byte(d.passwords[name])})
+		resp, err := ask(ctx, d.std, d.cfg, &adminRequest{Verb: verbUserAdd, Name: name, Password: []byte(d.passwords[name])})
 		if err != nil {
 			return err
 		}

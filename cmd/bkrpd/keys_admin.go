@@ -5,71 +5,75 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"log/slog"
+	"time"
 
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/internal/keyform"
 	"github.com/seed05845750/bkrp/keystore"
 )
 
-// adminKey is a key that is imported, as the LSA secret of its domain has it.
-type adminKey struct {
-	GUID    dtyp.GUID `json:"guid"`
-	Kind    string    `json:"kind"`
-	Current bool      `json:"current,omitempty"`
-	Secret  []byte    `json:"secret"`
+// keyAudit writes the audit trail of keys that go in and out.
+type keyAudit struct {
+	// Log keeps every record, whatever its level.
+	Log *slog.Logger
+	// UID is whose request it is: the user id of the control socket's peer, or of
+	// this process; -1 if the system does not tell.
+	UID int
 }
 
-// String describes the key, without the secret.
-func (k *adminKey) String() string {
-	s := k.Kind + " key " + k.GUID.String()
-	if k.Current {
-		s += ", now current"
+// record puts one key on the trail. An error means that nothing may be done, or
+// handed out, that would not be accounted for.
+func (a *keyAudit) record(ctx context.Context, req *adminRequest, guid dtyp.GUID, current bool, failure error) error {
+	level, status, reason := slog.LevelInfo, "ok", ""
+	if failure != nil {
+		level, status, reason = slog.LevelWarn, "refused", failure.Error()
 	}
-	return s
+	r := slog.NewRecord(time.Now(), level, "audit", 0)
+	r.AddAttrs(slog.String("action", string(req.Verb)), slog.Int("uid", a.UID), slog.String("key", guid.String()),
+		slog.String("format", req.Form), slog.Bool("current", current), slog.String("status", status))
+	if reason != "" {
+		r.AddAttrs(slog.String("reason", reason))
+	}
+	if err := a.Log.Handler().Handle(context.WithoutCancel(ctx), r); err != nil {
+		return fmt.Errorf("the audit trail could not be written: %w", err)
+	}
+	return nil
 }
 
-// The kinds of keys.
-const (
-	kindClientWrap = "ClientWrap"
-	kindServerWrap = "ServerWrap"
-)
-
-// kindOf tells by its format which kind of key a secret is (A-25).
-func kindOf(guid dtyp.GUID, secret []byte) (string, error) {
-	pair, pairErr := bkrp.ParseKeyPair(secret)
-	if pairErr == nil {
-		defer pair.Clear()
-		if pair.GUID() != guid {
-			return "", fmt.Errorf("key %v: its certificate names key %v", guid, pair.GUID())
+// administerImport puts keys into the store, and reads each again before it says
+// that it did. No key is written before all have been checked.
+func administerImport(ctx context.Context, store *keystore.Store, req *adminRequest, audit *keyAudit) ([]*keyform.Key, error) {
+	if len(req.Keys) == 0 {
+		return nil, errors.New("no key in the request")
+	}
+	for _, k := range req.Keys {
+		if k == nil {
+			return nil, errors.New("no key in the request")
 		}
-		return kindClientWrap, nil
+		if err := k.Check(); err != nil {
+			return nil, fmt.Errorf("key %v: %w", k.GUID, errors.Join(err, audit.record(ctx, req, k.GUID, k.Current, err)))
+		}
 	}
-	key, keyErr := bkrp.ParseServerKey(secret)
-	if keyErr == nil {
-		key.Clear()
-		return kindServerWrap, nil
+	var done []*keyform.Key
+	for _, k := range req.Keys {
+		err := importKey(ctx, store, k)
+		if err = errors.Join(err, audit.record(ctx, req, k.GUID, k.Current, err)); err != nil {
+			return nil, fmt.Errorf("key %v: %w (%d of %d keys are in the store)", k.GUID, err, len(done), len(req.Keys))
+		}
+		done = append(done, &keyform.Key{GUID: k.GUID, Kind: k.Kind, Current: k.Current})
 	}
-	return "", fmt.Errorf("key %v is in neither of the protocol's formats: %w", guid, errors.Join(pairErr, keyErr))
+	return done, nil
 }
 
-// administerImport puts a key into the store, and reads it again before it says
-// that it did.
-func administerImport(ctx context.Context, store *keystore.Store, k *adminKey) error {
-	if k == nil {
-		return errors.New("no key in the request")
-	}
-	defer clear(k.Secret)
-	kind, err := kindOf(k.GUID, k.Secret)
-	if err != nil {
-		return err
-	}
-	var want []byte
-	if kind == kindClientWrap {
-		want, err = importKeyPair(ctx, store, k)
+func importKey(ctx context.Context, store *keystore.Store, k *keyform.Key) error {
+	var err error
+	if k.Kind == keyform.ClientWrap {
+		err = importKeyPair(ctx, store, k)
 	} else {
-		want, err = importServerKey(ctx, store, k)
+		err = importServerKey(ctx, store, k)
 	}
-	defer clear(want)
 	if err != nil {
 		return err
 	}
@@ -78,32 +82,124 @@ func administerImport(ctx context.Context, store *keystore.Store, k *adminKey) e
 		return fmt.Errorf("reading the key again: %w", err)
 	}
 	defer clear(got)
-	if subtle.ConstantTimeCompare(got, want) != 1 {
+	if subtle.ConstantTimeCompare(got, k.Secret) != 1 && !samePublicKey(got, k.Secret) {
 		return errors.New("the store does not give back the key that was put into it")
 	}
 	return nil
 }
 
-func importKeyPair(ctx context.Context, store *keystore.Store, k *adminKey) (want []byte, err error) {
-	pair, err := bkrp.ParseKeyPair(k.Secret)
-	if err != nil {
-		return nil, err
+// samePublicKey says whether two secrets are of one RSA key, whose private halves
+// bkrp.ParseKeyPair proves. The certificates may differ: the store keeps the one
+// that it had.
+func samePublicKey(a, b []byte) bool {
+	one, errA := bkrp.ParseKeyPair(a)
+	other, errB := bkrp.ParseKeyPair(b)
+	if errA == nil {
+		defer one.Clear()
 	}
-	defer pair.Clear()
-	if _, err = store.ImportKeyPair(ctx, pair, k.Current); err != nil {
-		return nil, err
+	if errB == nil {
+		defer other.Clear()
 	}
-	return pair.AppendBinary(nil)
+	return errA == nil && errB == nil && one.GUID() == other.GUID() && one.PublicKey().Equal(other.PublicKey())
 }
 
-func importServerKey(ctx context.Context, store *keystore.Store, k *adminKey) (want []byte, err error) {
+func importKeyPair(ctx context.Context, store *keystore.Store, k *keyform.Key) error {
+	pair, err := bkrp.ParseKeyPair(k.Secret)
+	if err != nil {
+		return err
+	}
+	defer pair.Clear()
+	_, err = store.ImportKeyPair(ctx, pair, k.Current)
+	return err
+}
+
+func importServerKey(ctx context.Context, store *keystore.Store, k *keyform.Key) error {
 	key, err := bkrp.ParseServerKey(k.Secret)
+	if err != nil {
+		return err
+	}
+	defer key.Clear()
+	_, err = store.ImportServerKey(ctx, k.GUID, key, k.Current)
+	return err
+}
+
+// administerExport reads keys out of the store: those named, or all. Each is on
+// the audit trail before any is handed out.
+func administerExport(ctx context.Context, store *keystore.Store, req *adminRequest, audit *keyAudit) (keys []*keyform.Key, err error) {
+	defer func() {
+		if err != nil {
+			clearKeys(keys)
+			keys = nil
+		}
+	}()
+	guids := req.GUIDs
+	if len(guids) == 0 {
+		if guids, err = storedKeys(ctx, store); err != nil {
+			return nil, err
+		}
+	}
+	current, err := currentKeys(ctx, store)
 	if err != nil {
 		return nil, err
 	}
-	defer key.Clear()
-	if _, err = store.ImportServerKey(ctx, k.GUID, key, k.Current); err != nil {
+	for _, guid := range guids {
+		k, err := exportKey(ctx, store, guid)
+		if auditErr := audit.record(ctx, req, guid, current[guid], err); err != nil || auditErr != nil {
+			return keys, fmt.Errorf("key %v: %w", guid, errors.Join(err, auditErr))
+		}
+		k.Current = current[guid]
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+func exportKey(ctx context.Context, store *keystore.Store, guid dtyp.GUID) (*keyform.Key, error) {
+	secret, err := store.Secret(ctx, keystore.SecretPrefix+guid.String())
+	if errors.Is(err, keystore.ErrNotFound) {
+		return nil, keystore.ErrNoKey
+	}
+	if err != nil {
 		return nil, err
 	}
-	return key.AppendBinary(nil)
+	k := &keyform.Key{GUID: guid, Secret: secret}
+	if err := k.Check(); err != nil {
+		k.Clear()
+		return nil, err
+	}
+	return k, nil
+}
+
+// storedKeys are the GUIDs of all keys.
+func storedKeys(ctx context.Context, store *keystore.Store) (guids []dtyp.GUID, err error) {
+	names, err := store.SecretNames(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if guid, err := dtyp.ParseGUID(name[len(keystore.SecretPrefix):]); err == nil {
+			guids = append(guids, guid)
+		}
+	}
+	if len(guids) == 0 {
+		return nil, errors.New("the store has no keys yet")
+	}
+	return guids, nil
+}
+
+// currentKeys are those that the pointers name, whether or not they are there.
+func currentKeys(ctx context.Context, store *keystore.Store) (map[dtyp.GUID]bool, error) {
+	current := make(map[dtyp.GUID]bool)
+	for _, pointer := range []string{keystore.CurrentClientSecret, keystore.CurrentServerSecret} {
+		value, err := store.Secret(ctx, pointer)
+		if errors.Is(err, keystore.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(value) == dtyp.GUIDSize {
+			current[dtyp.GUID(value)] = true
+		}
+	}
+	return current, nil
 }

@@ -106,7 +106,7 @@ func newUserListCommand(std stdio) *cobra.Command {
 
 // runUser has the request done and prints the accounts that came back.
 func runUser(ctx context.Context, std stdio, cfg *config, req *adminRequest) error {
-	resp, err := ask(ctx, cfg, req)
+	resp, err := ask(ctx, std, cfg, req)
 	if err != nil {
 		return fmt.Errorf("%s: %w", req.Verb, err)
 	}
