@@ -86,9 +86,8 @@ type Client struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	// slots has maxChannels values, nil for a channel not made yet. Who takes
-	// one out puts one back.
-	slots   chan *channel
+	// turns has room for maxChannels logons at a time.
+	turns   chan struct{}
 	waiting atomic.Int32
 
 	// opening is held, by a value in it, by the one who makes a channel.
@@ -97,6 +96,7 @@ type Client struct {
 	mu       sync.Mutex
 	closed   bool
 	calls    sync.WaitGroup
+	idle     []*channel  // those used last are at the end, and used next
 	key      *sessionKey // nil until there is one
 	retryAt  time.Time
 	backOff  time.Duration
@@ -125,13 +125,10 @@ func New(cfg Config) (*Client, error) {
 		cfg:      cfg,
 		computer: strings.TrimSuffix(cfg.Account, "$"),
 		dial:     new(net.Dialer).DialContext,
-		slots:    make(chan *channel, maxChannels),
+		turns:    make(chan struct{}, maxChannels),
 		opening:  make(chan struct{}, 1),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	for range maxChannels {
-		c.slots <- nil
-	}
 	return c, nil
 }
 
@@ -139,16 +136,34 @@ func New(cfg Config) (*Client, error) {
 // after it are refused.
 func (c *Client) Close() {
 	c.mu.Lock()
-	already := c.closed
 	c.closed = true
 	c.mu.Unlock()
 	c.cancel()
 	c.calls.Wait()
-	if already {
-		return
+	for ch := c.standing(); ch != nil; ch = c.standing() {
+		ch.close()
 	}
-	for range maxChannels {
-		(<-c.slots).close()
+}
+
+// standing takes the channel that was used last, nil if there is none.
+func (c *Client) standing() *channel {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := len(c.idle) - 1
+	if last < 0 {
+		return nil
+	}
+	ch := c.idle[last]
+	c.idle = c.idle[:last]
+	return ch
+}
+
+// keep puts a channel back, unless it is nil.
+func (c *Client) keep(ch *channel) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ch != nil {
+		c.idle = append(c.idle, ch)
 	}
 }
 
@@ -174,12 +189,12 @@ func (c *Client) LogOn(ctx context.Context, l *ntlm.Logon) (*ntlm.Account, error
 	defer c.calls.Done()
 	limit, cancel := context.WithTimeout(c.ctx, c.cfg.Timeout)
 	defer cancel()
-	ch, err := c.take(ctx, limit)
-	if err != nil {
+	if err := c.wait(ctx, limit); err != nil {
 		return nil, err
 	}
-	ch, v, err := c.ask(limit, ch, l)
-	c.slots <- ch
+	ch, v, err := c.ask(limit, c.standing(), l)
+	c.keep(ch)
+	<-c.turns
 	if err != nil {
 		return nil, err
 	}
@@ -187,24 +202,24 @@ func (c *Client) LogOn(ctx context.Context, l *ntlm.Logon) (*ntlm.Account, error
 	return c.account(v, time.Now())
 }
 
-// take waits for a turn.
-func (c *Client) take(ctx, limit context.Context) (*channel, error) {
+// wait waits for a turn.
+func (c *Client) wait(ctx, limit context.Context) error {
 	select {
-	case ch := <-c.slots:
-		return ch, nil
+	case c.turns <- struct{}{}:
+		return nil
 	default:
 	}
 	defer c.waiting.Add(-1)
 	if c.waiting.Add(1) > maxWaiting {
-		return nil, fmt.Errorf("netlogon: %d logons wait for the domain controller already", maxWaiting)
+		return fmt.Errorf("netlogon: %d logons wait for the domain controller already", maxWaiting)
 	}
 	select {
-	case ch := <-c.slots:
-		return ch, nil
+	case c.turns <- struct{}{}:
+		return nil
 	case <-limit.Done():
-		return nil, fmt.Errorf("netlogon: waiting for the domain controller: %w", context.Cause(limit))
+		return fmt.Errorf("netlogon: waiting for the domain controller: %w", context.Cause(limit))
 	case <-ctx.Done():
-		return nil, fmt.Errorf("netlogon: waiting for the domain controller: %w", context.Cause(ctx))
+		return fmt.Errorf("netlogon: waiting for the domain controller: %w", context.Cause(ctx))
 	}
 }
 
