@@ -131,6 +131,9 @@ func (e *Etcd) prepare(n int, hosts []*Host) error {
 			"--initial-cluster-token", filepath.Base(e.dir),
 			"--cert-file", cert, "--key-file", key, "--trusted-ca-file", e.Client.CA, "--client-cert-auth",
 			"--peer-cert-file", cert, "--peer-key-file", key, "--peer-trusted-ca-file", e.Client.CA, "--peer-client-cert-auth",
+			// The default from 3.5 on: a member that comes back does not depose
+			// the leader.
+			"--pre-vote",
 			"--logger", "zap", "--log-outputs", "stderr")
 	}
 	return nil

@@ -90,8 +90,9 @@ type Options struct {
 	User     string
 	Password Password
 
-	// Timeout bounds each operation, also while etcd is away. It is at least a
-	// second. Default: DefaultTimeout.
+	// Timeout bounds each operation, also while etcd is away. A member that has
+	// not answered after a fifth of it is passed over for the next. It is at
+	// least a second. Default: DefaultTimeout.
 	Timeout time.Duration
 }
 
@@ -114,7 +115,7 @@ func (Password) MarshalText() ([]byte, error) {
 
 // Store is a keystore.Backend in an etcd cluster. It asks one member, and when
 // that does not answer the next: a call that finds a member silent takes a fifth
-// of its time longer, and those after it go elsewhere at once.
+// of Options.Timeout longer, and those after it go elsewhere at once.
 type Store struct {
 	prefix    string
 	timeout   time.Duration

@@ -59,8 +59,9 @@ func (op *operation) end() {
 const (
 	// repeatPause lies between two rounds over the members that failed at once.
 	repeatPause = 50 * time.Millisecond
-	// patienceShare is the part of an operation's time that the first member
-	// has.
+	// patienceShare is the part of an operation's time that one attempt has. A
+	// leader that vanishes can cost three: two members that pass a write on to
+	// it, until they have noticed, and the leader itself.
 	patienceShare = 5
 )
 
@@ -69,10 +70,9 @@ const (
 func (op *operation) try(f func(context.Context, pb.KVClient) (*pb.ResponseHeader, error)) error {
 	s := op.store
 	var last error
-	patience := s.timeout / patienceShare
 	for n := 1; ; n++ {
 		m, turn := s.chosen()
-		attempt, cancel := context.WithTimeout(op.ctx, patience)
+		attempt, cancel := context.WithTimeout(op.ctx, s.timeout/patienceShare)
 		header, err := m.ask(attempt, f)
 		tookLong := attempt.Err() != nil
 		cancel()
@@ -89,9 +89,7 @@ func (op *operation) try(f func(context.Context, pb.KVClient) (*pb.ResponseHeade
 			return fmt.Errorf("etcdstore: %s: %w", op.what, refusal(err))
 		}
 		s.pass(turn)
-		if tookLong {
-			patience += patience
-		} else if n%len(s.members) == 0 {
+		if !tookLong && n%len(s.members) == 0 {
 			select {
 			case <-op.ctx.Done():
 				return op.why(last)
@@ -143,6 +141,8 @@ func (s *Store) passes(err error) bool {
 	}
 	switch code(err) {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+		return true
+	case codes.Unknown: // what a member says when its own wait was cut short
 		return true
 	}
 	return false

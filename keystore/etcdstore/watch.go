@@ -15,8 +15,8 @@ import (
 // A member that a watch stands on is asked for a sign of life every heartbeat;
 // after maxSilence of them without one the watch is broken.
 const (
-	heartbeat  = time.Second
-	maxSilence = 3
+	heartbeat  = 500 * time.Millisecond
+	maxSilence = 4
 )
 
 var (
@@ -26,8 +26,8 @@ var (
 
 // Watch implements keystore.Backend. It reports a change as soon as the member
 // that it stands on has it. It returns an error, and leaves it to the caller to
-// begin again with the next member, when that one is silent for 3 to 4 seconds,
-// stops, or has lost its leader for as long: what was read before may be old by
+// begin again with the next member, when that one is silent for 2 to 3 seconds,
+// stops, or has been without a leader for a few: what was read before may be old by
 // then, and whoever watches should know so.
 func (s *Store) Watch(ctx context.Context, changed func(name string)) error {
 	if s.life.Err() != nil {
