@@ -6,12 +6,12 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -21,22 +21,61 @@ import (
 	"github.com/seed05845750/bkrp/dtyp"
 )
 
-// generated is one key pair for all tests, which do not alter it.
-var generated = sync.OnceValues(func() (*bkrp.KeyPair, error) {
-	return bkrp.GenerateKeyPair("bkrp.example", time.Date(2024, 2, 29, 12, 34, 56, 0, time.UTC))
-})
+var update = flag.Bool("update", false, "make the files of testdata anew: that old ones are read is then not shown any more")
+
+// testdata is a file that was written once and is read for ever: pair.lsa, a key
+// pair for bkrp.example of 2024-02-29 12:34:56; server.lsa, a ServerWrap key;
+// bundle.json and bundle.age, both of them as newBundle has them, in the clear
+// and encrypted to the identity in identity.txt. The keys are these tests' only.
+func testdata(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil || len(b) == 0 {
+		t.Fatalf("%s: %d octets (%v)", name, len(b), err)
+	}
+	return b
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if *update {
+		if err := makeTestdata(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+func makeTestdata() error {
+	pair, err := bkrp.GenerateKeyPair("bkrp.example", time.Date(2024, 2, 29, 12, 34, 56, 0, time.UTC))
+	if err != nil {
+		return err
+	}
+	secret, errPair := pair.AppendBinary(nil)
+	server, errServer := bkrp.GenerateServerKey().AppendBinary(nil)
+	id, errID := age.GenerateX25519Identity()
+	if err := errors.Join(errPair, errServer, errID); err != nil {
+		return err
+	}
+	bundle := bundleOf(&Key{Secret: secret}, &Key{GUID: serverGUID, Secret: server})
+	bundle.Keys[0].GUID = pair.GUID()
+	var sealed bytes.Buffer
+	if err := bundle.Seal(&sealed, id.Recipient()); err != nil {
+		return err
+	}
+	plain, err := bundle.marshal()
+	for name, b := range map[string][]byte{
+		"pair.lsa": secret, "server.lsa": server, "bundle.json": plain, "bundle.age": sealed.Bytes(), "identity.txt": []byte(id.String() + "\n"),
+	} {
+		err = errors.Join(err, os.WriteFile(filepath.Join("testdata", name), b, 0o644))
+	}
+	return err
+}
 
 func pairKey(t testing.TB) *Key {
 	t.Helper()
-	pair, err := generated()
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := pair.AppendBinary(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := New(dtyp.GUID{}, secret)
+	k, err := New(dtyp.GUID{}, testdata(t, "pair.lsa"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,11 +86,7 @@ var serverGUID = dtyp.MustParseGUID("01234567-89ab-4def-8123-456789abcdef")
 
 func serverKey(t testing.TB) *Key {
 	t.Helper()
-	secret, err := bkrp.GenerateServerKey().AppendBinary(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := New(serverGUID, secret)
+	k, err := New(serverGUID, testdata(t, "server.lsa"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,12 +332,33 @@ func newIdentity(t testing.TB) *age.X25519Identity {
 	return id
 }
 
-func newBundle(t testing.TB) *Bundle {
-	pair, server := pairKey(t), serverKey(t)
+func newBundle(t testing.TB) *Bundle { return bundleOf(pairKey(t), serverKey(t)) }
+
+func bundleOf(pair, server *Key) *Bundle {
 	pair.Current = true
 	return &Bundle{
 		Domain: "bkrp.example", SID: dtyp.MustParseSID("S-1-5-21-1-2-3"),
 		Exported: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC), Keys: []*Key{pair, server},
+	}
+}
+
+// What was exported once is read for ever.
+func TestBundleOfOld(t *testing.T) {
+	want := newBundle(t)
+	plain, err := want.marshal()
+	if err != nil || !bytes.Equal(plain, testdata(t, "bundle.json")) {
+		t.Errorf("the inner format is another one (%v): %s", err, plain)
+	}
+	ids, err := age.ParseIdentities(bytes.NewReader(testdata(t, "identity.txt")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := OpenBundle(testdata(t, "bundle.age"), ids...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := got.marshal(); err != nil || !bytes.Equal(again, plain) {
+		t.Errorf("reads as another bundle (%v)", err)
 	}
 }
 
