@@ -3,12 +3,14 @@ package interop
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/seed05845750/bkrp/bkrpclient"
 	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/interop/peers"
 )
@@ -29,11 +31,7 @@ func netlogonDomain(t *testing.T, global ...string) (dc *peers.Domain, passwordF
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := dc.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(func() { dc.Close() }) // a test may have closed it before
 	sambaTool(t, dc, "computer", "create", machineName)
 	sambaTool(t, dc, "user", "setpassword", machineName+"$", "--newpassword="+machinePassword)
 	passwordFile = filepath.Join(t.TempDir(), "machine.password")
@@ -97,6 +95,7 @@ func TestNetlogon(t *testing.T) {
 	})
 	g := sambaTarget(t, dc)
 	g.host, g.port = s.host, s.port
+	alice := sidOf(t, dc, peers.Alice)
 	t.Run("bkrp", func(t *testing.T) { g.client(t) })
 	t.Run("smbtorture", func(t *testing.T) {
 		for _, c := range []struct {
@@ -120,20 +119,23 @@ func TestNetlogon(t *testing.T) {
 	t.Run("the domain controller restarts", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		defer cancel()
-		if err := dc.Restart(ctx); err != nil {
+		if err := dc.Restart(ctx, withoutBackupKey); err != nil {
 			t.Fatal(err)
 		}
 		untilWrapped(t, func() (string, string, int) {
 			return g.bkrp(t, g.login(peers.Alice), []byte("secret"), "wrap", "--mode", "server")
 		})
 	})
+	t.Run("behind smbd", func(t *testing.T) { netlogonBehindSamba(t, dc, password) })
+	t.Run("a wrong machine password", func(t *testing.T) { netlogonWrongPassword(t, dc) })
+	t.Run("no domain controller", func(t *testing.T) { netlogonDown(t, dc, s, g) })
 	logged := s.log.String()
 	for _, secret := range []string{machinePassword, dc.Password(peers.Alice), dc.Password(peers.Administrator)} {
 		if strings.Contains(logged, secret) {
 			t.Errorf("the log has %q", secret)
 		}
 	}
-	if !strings.Contains(logged, "sid="+sidOf(t, dc, peers.Alice)) {
+	if !strings.Contains(logged, "sid="+alice) {
 		t.Error("alice was not let in by the SID that the domain has for her")
 	}
 }
@@ -162,5 +164,64 @@ func netlogonRefusals(t *testing.T, dc *peers.Domain, s *server, g target) {
 				t.Errorf("the log lacks %q:\n%s", c.want, logged)
 			}
 		})
+	}
+}
+
+// netlogonWrongPassword has an operator told of a wrong password of the machine
+// account.
+func netlogonWrongPassword(t *testing.T, dc *peers.Domain) {
+	file := filepath.Join(t.TempDir(), "machine.password")
+	writePassword(t, file, "not.the.Passw0rd")
+	s := startNetlogon(t, dc, file, options{})
+	who := dc.Credentials(peers.Alice)
+	if _, stderr, code := s.target().bkrp(t, who, nil, "sid"); code == bkrpOK {
+		t.Errorf("let in: %s", stderr)
+	}
+	if logged := s.log.String(); !strings.Contains(logged, "password is wrong") || !strings.Contains(logged, "netlogon.password_file") {
+		t.Errorf("the log does not say what to do:\n%s", logged)
+	}
+}
+
+// netlogonDown stops the domain controller: who is logged on goes on, others are
+// refused in time.
+func netlogonDown(t *testing.T, dc *peers.Domain, s *server, g target) {
+	client, err := bkrpclient.Dial(t.Context(), bkrpclient.Config{
+		Server:     net.JoinHostPort(s.host, s.port),
+		Credential: bkrpclient.Credential{Domain: "BKRP", User: peers.Alice, Password: bkrpclient.Password(dc.Password(peers.Alice))},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	wrap := func() ([]byte, error) {
+		return client.Wrap(t.Context(), []byte("secret"), bkrpclient.WrapOptions{Mode: bkrpclient.ModeServer})
+	}
+	if _, err := wrap(); err != nil {
+		t.Fatal(err)
+	}
+	alice := g.login(peers.Alice)
+	if err := dc.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, stderr, code := g.bkrp(t, alice, []byte("secret"), "wrap", "--mode", "server"); code == bkrpOK {
+			t.Errorf("let in: %s", stderr)
+		}
+		if _, err := wrap(); err != nil {
+			t.Errorf("who was logged on before: %v", err)
+		}
+	}
+	if logged := s.log.String(); !strings.Contains(logged, "no secure channel to the domain controller") {
+		t.Errorf("the log does not say that the domain controller is gone:\n%s", logged)
+	}
+}
+
+// netlogonBehindSamba serves the domain controller's own pipe, with NTLM.
+func netlogonBehindSamba(t *testing.T, dc *peers.Domain, password string) {
+	s := startNetlogon(t, dc, password, options{listen: "samba:" + dc.NCALRPCDir()})
+	sambaTarget(t, dc).client(t)
+	s.stop()
+	if log := s.log.String(); !strings.Contains(log, "mechanism=ntlm") || !strings.Contains(log, "sid="+sidOf(t, dc, peers.Alice)) {
+		t.Error("alice was not let in by NTLM as who she is in the domain")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/gss"
@@ -266,6 +267,25 @@ func TestGuest(t *testing.T) {
 		}
 		if _, err := newClient().logOn(t, cfg); !errors.Is(err, gss.ErrRefused) {
 			t.Errorf("SID %q: %v", s, err)
+		}
+	}
+}
+
+// TestExpiry says that a context ends when the source of the account says.
+func TestExpiry(t *testing.T) {
+	for _, end := range []time.Time{{}, time.Unix(1<<31, 0)} {
+		cfg := testConfig()
+		inner := cfg.Source
+		cfg.Source = func(ctx context.Context, l *Logon) (*Account, error) {
+			a, err := inner(ctx, l)
+			if a != nil {
+				a.Expiry = end
+			}
+			return a, err
+		}
+		sc, err := newClient().logOn(t, cfg)
+		if err != nil || !sc.Expiry().Equal(end) {
+			t.Errorf("%v, ends at %v, want %v", err, sc.Expiry(), end)
 		}
 	}
 }
