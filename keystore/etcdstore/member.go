@@ -74,6 +74,9 @@ func (m *member) connect(ctx context.Context) (*grpc.ClientConn, error) {
 		var err error
 		if m.client, err = clientv3.New(m.cfg); err != nil {
 			m.client = nil
+			if errors.Is(err, context.DeadlineExceeded) { // the library drops what it knows
+				err = fmt.Errorf("logging on at %s got no answer: the member is away, or one side does not accept the other's certificate: %w", m.cfg.Endpoints[0], err)
+			}
 			return nil, err
 		}
 	}
