@@ -25,19 +25,20 @@ const (
 )
 
 // issueCertificate makes the self-signed certificate of a key (W-2.2.1-*), DER.
+// raw is the key's private operation, and its result has been proved.
 // It is written out here since no issuer at hand writes the unique identifiers
 // or takes a serial number as octets. now becomes notBefore, in whole seconds.
-func issueCertificate(key *rsaKey, guid dtyp.GUID, domain string, now time.Time) ([]byte, error) {
+func issueCertificate(public *rsa.PublicKey, raw RawRSA, guid dtyp.GUID, domain string, now time.Time) ([]byte, error) {
 	name, err := certificateName(domain)
 	if err != nil {
 		return nil, err
 	}
-	tbs, err := buildTBS(key.public, guid, name, now.UTC().Truncate(time.Second))
+	tbs, err := buildTBS(public, guid, name, now.UTC().Truncate(time.Second))
 	if err != nil {
 		return nil, fmt.Errorf("bkrp: issuing a certificate for %q: %w", domain, err)
 	}
 	sum := sha256.Sum256(tbs)
-	signature, err := key.decrypt(signatureMessage(sum[:]))
+	signature, err := raw(signatureMessage(sum[:]))
 	if err != nil {
 		return nil, fmt.Errorf("bkrp: signing the certificate for %q: %w", domain, err)
 	}

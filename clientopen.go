@@ -29,7 +29,7 @@ const maxAccessCheck = 16 << 10
 // neither answer nor time tell whether the padding was right. Only
 // what the blob shows without any key is refused earlier. An error of raw other
 // than ErrCiphertext comes back wrapped.
-func (w *ClientWrapped) Open(raw func(ciphertext []byte) (em []byte, err error), rejection *RejectionKey) (*ClientSecret, error) {
+func (w *ClientWrapped) Open(raw RawRSA, rejection *RejectionKey) (*ClientSecret, error) {
 	f := formatOf(w.Version)
 	if f == nil || len(w.EncryptedSecret) < f.overhead() || !f.accessCheckLength(len(w.AccessCheck)) {
 		return nil, ErrClientSecret

@@ -91,12 +91,13 @@ func GenerateKeyPair(domain string, now time.Time) (*KeyPair, error) {
 		e: uint32(k.E), n: k.N, p: k.Primes[0], q: k.Primes[1],
 		dP: k.Precomputed.Dp, dQ: k.Precomputed.Dq, qInv: k.Precomputed.Qinv, d: k.D,
 	}
-	return issueKeyPair(numbers.appendRSABlob(nil), newKeyGUID(), domain, now)
+	return issueKeyPair(numbers.appendRSABlob(nil), NewKeyGUID(), domain, now)
 }
 
-// newKeyGUID draws a GUID of version 4 whose last octet makes the
-// reversed GUID a positive INTEGER of exactly 16 octets.
-func newKeyGUID() (g dtyp.GUID) {
+// NewKeyGUID draws the name of a new key pair: a GUID of version 4 whose
+// last octet makes the reversed GUID a positive INTEGER of exactly 16 octets
+// as which it becomes the certificate's serial number.
+func NewKeyGUID() (g dtyp.GUID) {
 	for {
 		rand.Read(g[:])
 		g[7] = g[7]&0x0f | 0x40
@@ -115,7 +116,7 @@ func issueKeyPair(blob []byte, guid dtyp.GUID, domain string, now time.Time) (*K
 		return nil, err
 	}
 	defer key.clear()
-	der, err := issueCertificate(key, guid, domain, now)
+	der, err := issueCertificate(key.public, key.decrypt, guid, domain, now)
 	if err != nil {
 		return nil, err
 	}

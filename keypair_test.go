@@ -95,7 +95,7 @@ func TestIssuedCertificateByOpenSSL(t *testing.T) {
 func TestCertificateOfAnyGUID(t *testing.T) {
 	for _, last := range []byte{0x00, 0x01, 0x7f, 0x80, 0xff} {
 		guid := dtyp.GUID{1, 2, 3, 15: last}
-		der, err := issueCertificate(generated(t).key, guid, "any.example", time.Unix(1e9, 0))
+		der, err := issueCertificate(generated(t).key.public, generated(t).key.decrypt, guid, "any.example", time.Unix(1e9, 0))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +108,7 @@ func TestCertificateOfAnyGUID(t *testing.T) {
 		}
 	}
 	for range 200 {
-		if g := newKeyGUID(); g[15] == 0 || g[15] > 0x7f || g[7]>>4 != 4 || g[8]>>6 != 2 {
+		if g := NewKeyGUID(); g[15] == 0 || g[15] > 0x7f || g[7]>>4 != 4 || g[8]>>6 != 2 {
 			t.Fatalf("A-27, A-53: drew %v", g)
 		}
 	}
@@ -123,7 +123,7 @@ func TestCertificateNames(t *testing.T) {
 		"trailing-dot.example.":      "trailing-dot.example",
 		"xn--bcher-kva.example.test": "xn--bcher-kva.example.test",
 	} {
-		der, err := issueCertificate(generated(t).key, dtyp.GUID{15: 1}, in, time.Date(2049, 6, 1, 0, 0, 0, 0, time.UTC))
+		der, err := issueCertificate(generated(t).key.public, generated(t).key.decrypt, dtyp.GUID{15: 1}, in, time.Date(2049, 6, 1, 0, 0, 0, 0, time.UTC))
 		if err != nil {
 			t.Fatal(err)
 		}

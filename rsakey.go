@@ -207,12 +207,9 @@ func (k *rsaKey) prove() error {
 // operation, since a single fault in one half of the computation would give the
 // key away to whoever sees the result.
 func (k *rsaKey) decrypt(c []byte) ([]byte, error) {
-	if len(c) != k.n.Size() {
-		return nil, fmt.Errorf("%w: %d octets for a modulus of %d", ErrCiphertext, len(c), k.n.Size())
-	}
-	x, err := bigmod.NewNat().SetBytes(c, k.n)
+	x, err := belowModulus(c, k.n)
 	if err != nil {
-		return nil, fmt.Errorf("%w: not below the modulus", ErrCiphertext)
+		return nil, err
 	}
 	var m *bigmod.Nat
 	if k.crt != nil {
