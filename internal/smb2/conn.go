@@ -62,9 +62,6 @@ type conn struct {
 	waiting  []*waiter
 	asyncID  uint64
 	ticker   ticker
-	// delivered is the pipe whose PipeFunc has not been told yet what came for
-	// it.
-	delivered *Pipe
 	// writeExpiry is the deadline that stands for writes.
 	writeExpiry time.Time
 }

@@ -195,13 +195,8 @@ func (p *Pipe) drained(n int) {
 // deliver hands what the client wrote to the PipeFunc. While the pipe is full
 // it keeps the goroutine that reads, which holds the client back; but if the
 // PipeFunc in its turn waits for the client to read, the client is at fault.
-//
-// The PipeFunc is told when the reply to the frame is sent: it needs mu to read,
-// which is held for that, and would only wake up to wait again.
 func (p *Pipe) deliver(data []byte) wire.Status {
-	c := p.session.conn
-	c.tellDelivered()
-	limit := c.srv.cfg.Limits.PipeBuffer
+	limit := p.session.conn.srv.cfg.Limits.PipeBuffer
 	for len(p.in)-p.inFrom >= limit && !p.closed && !p.ended {
 		if p.stuck {
 			return wire.StatusInsufficientResources
@@ -219,17 +214,8 @@ func (p *Pipe) deliver(data []byte) wire.Status {
 		p.inFrom = 0
 	}
 	p.in = append(p.in, data...)
-	c.delivered = p
+	p.changed.Broadcast()
 	return wire.StatusSuccess
-}
-
-// tellDelivered wakes the PipeFunc that something came for. The caller holds
-// mu.
-func (c *conn) tellDelivered() {
-	if p := c.delivered; p != nil {
-		c.delivered = nil
-		p.changed.Broadcast()
-	}
 }
 
 // working reports whether the PipeFunc works on something, and busy whether it

@@ -67,15 +67,14 @@ func (r *call) overfull(size int) bool {
 	return len(reply.parts) > 1 && len(*reply.buf)+size > r.c.srv.cfg.Limits.frame()
 }
 
-// flush sends what there is, and has PipeFuncs begin with what came for them.
+// flush sends what there is.
 func (c *conn) flush() {
 	r := &c.reply
-	c.mu.Lock()
 	if len(r.parts) > 0 {
+		c.mu.Lock()
 		c.send(r)
+		c.mu.Unlock()
 	}
-	c.tellDelivered()
-	c.mu.Unlock()
 	r.drop()
 }
 
