@@ -120,6 +120,7 @@ var layerForeignTests = map[string][]string{
 	"go.etcd.io/bbolt":             {"keystore/boltstore", "keystore"},
 	// To look at what a store leaves in the cluster, and to set users up in it.
 	"go.etcd.io/etcd": {"interop"},
+	"go.uber.org/zap": {"interop"},
 }
 
 // layerOldCrypto says which files use what nobody would choose today. Each

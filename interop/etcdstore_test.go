@@ -75,6 +75,7 @@ func TestEtcdConformance(t *testing.T) {
 	t.Run("backend", func(t *testing.T) { etcdConformance(t, etcdOptions(e, "/conformance/")) })
 	t.Run("S-3.1.6-01", func(t *testing.T) { testEtcdWatchDelay(t, e) })
 	t.Run("nothing is left running", func(t *testing.T) { testEtcdLeaks(t, e) })
+	t.Run("a list is of one moment", func(t *testing.T) { testEtcdListMoment(t, e) })
 	t.Run("prefixes do not meet", func(t *testing.T) { testEtcdPrefixes(t, e) })
 }
 
@@ -171,5 +172,47 @@ func testEtcdPrefixes(t *testing.T, e *peers.Etcd) {
 	}
 	if list, err := one.List(t.Context(), ""); err != nil || len(list) != 1 || list[0].Name != "q/a" {
 		t.Errorf("/p/ lists %v, %v", list, err)
+	}
+}
+
+// A list of several pages is of one revision: an entry on its first page is
+// always written before one on its last.
+func testEtcdListMoment(t *testing.T, e *peers.Etcd) {
+	const entries = 300 // three pages
+	s := openEtcd(t, etcdOptions(e, "/moment/"))
+	revs := make([]keystore.Revision, entries)
+	write := func(i int, value string) {
+		rev, err := s.CompareAndSwap(t.Context(), fmt.Sprintf("%03d", i), revs[i], []byte(value))
+		if err != nil {
+			t.Error(err)
+		}
+		revs[i] = rev
+	}
+	for i := range revs {
+		write(i, "0000")
+	}
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for n := 1; ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			write(0, fmt.Sprintf("%04d", n))
+			write(entries-1, fmt.Sprintf("%04d", n))
+		}
+	}()
+	defer func() { close(stop); <-done }()
+	reader := openEtcd(t, etcdOptions(e, "/moment/"))
+	for range 50 {
+		list, err := reader.List(t.Context(), "")
+		if err != nil || len(list) != entries {
+			t.Fatalf("%d entries, %v", len(list), err)
+		}
+		if first, last := string(list[0].Value), string(list[entries-1].Value); first < last {
+			t.Fatalf("the first entry is %s and the last, written after it, %s", first, last)
+		}
 	}
 }
