@@ -37,11 +37,26 @@ func marshalPEM(blob, certificate []byte) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// parsePEM reads one private key and at most one certificate, in any order and
-// with any text around them.
+// parsePEM reads one private key and at most one certificate.
 func parsePEM(b []byte, given Given) (*Key, error) {
-	var blob, certificate []byte
-	defer func() { clear(blob) }()
+	blob, certificate, err := splitPEM(b)
+	defer clear(blob)
+	if err != nil {
+		return nil, err
+	}
+	if certificate != nil {
+		if given.Certificate != nil && !bytes.Equal(certificate, given.Certificate) {
+			return nil, fmt.Errorf("%w: the PEM file has another certificate than the one given", ErrOtherKey)
+		}
+		given.Certificate = certificate
+	}
+	return bareKey(blob, given)
+}
+
+// splitPEM takes the blocks of a file apart, in any order and with any text
+// around them. The key is a blob whose numbers nobody has looked at, and the
+// certificate nil if there is none.
+func splitPEM(b []byte) (blob, certificate []byte, err error) {
 	for {
 		block, rest := pem.Decode(b)
 		if block == nil {
@@ -51,22 +66,16 @@ func parsePEM(b []byte, given Given) (*Key, error) {
 		err := readBlock(block, &blob, &certificate)
 		clear(block.Bytes)
 		if err != nil {
-			return nil, err
+			return blob, nil, err
 		}
 	}
 	if bytes.Contains(b, []byte("-----BEGIN ")) {
-		return nil, fmt.Errorf("%w: a block of the PEM file is damaged", ErrFormat)
+		return blob, nil, fmt.Errorf("%w: a block of the PEM file is damaged", ErrFormat)
 	}
 	if blob == nil {
-		return nil, fmt.Errorf("%w: the PEM file has no private key", ErrFormat)
+		return nil, nil, fmt.Errorf("%w: the PEM file has no private key", ErrFormat)
 	}
-	if certificate != nil {
-		if given.Certificate != nil && !bytes.Equal(certificate, given.Certificate) {
-			return nil, fmt.Errorf("%w: the PEM file has another certificate than the one given", ErrOtherKey)
-		}
-		given.Certificate = certificate
-	}
-	return bareKey(blob, given)
+	return blob, certificate, nil
 }
 
 // readBlock takes in one block. What it keeps is copied.

@@ -241,7 +241,7 @@ func TestRedaction(t *testing.T) {
 	_, worse, err := v.Combine([]*Share{s, s})
 	var log bytes.Buffer
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "share", s, "shares", shares, "bad", bad, "worse", worse, "err", err)
-	js, _ := json.Marshal(s)
+	js, _ := json.Marshal(struct{ Share any }{s})
 	all := fmt.Sprintf("%v %+v %#v %s %x %v %v %s %s", s, s, s, s, s, bad, worse, js, log.String())
 	for _, secret := range []string{text[60:80], strings.ReplaceAll(text, "-", "")[60:80], hex.EncodeToString(s.value[:8]), fmt.Sprint(s.value[:4])[1:8]} {
 		if strings.Contains(all, secret) {
