@@ -50,7 +50,7 @@ var layerImports = map[string][]string{
 	"internal/npa":       {"internal/ndr"},
 	"internal/dclocator": {},
 
-	"keystore":               {".", "dtyp", "internal/nthash", "keystore/internal/feed"},
+	"keystore":               {".", "dtyp", "internal/le", "internal/nthash", "keystore/internal/feed"},
 	"keystore/internal/feed": {},
 	"keystore/boltstore":     {"keystore", "keystore/internal/feed"},
 	"keystore/etcdstore":     {"keystore"},
@@ -144,6 +144,7 @@ var layerOldCrypto = map[string][]string{
 		"serverkey.go",               // 3.1.4.1.1
 		"serverwrapped.go",           // 2.2.4.1
 		"crossover.go",               // 2.2.6
+		"keystore/tokensealer.go",    // OAEP by tokens that know no other hash
 		"dpapi/roamed.go",            // the hash that guards a roamed credential
 		"internal/gss/krb5/etype.go", // RFC 3962
 	},

@@ -37,7 +37,7 @@ func lsaPipe(cfg *Config, logon *logon) smb2.PipeFunc {
 			},
 			Secret: func(ctx context.Context, name string) ([]byte, error) {
 				value, err := store.Secret(ctx, name)
-				if errors.Is(err, keystore.ErrNotFound) {
+				if errors.Is(err, keystore.ErrNotFound) || errors.Is(err, keystore.ErrNotExportable) {
 					return nil, fmt.Errorf("%w: %w", lsarpc.ErrNoSecret, err)
 				}
 				return value, err

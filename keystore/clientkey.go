@@ -15,7 +15,7 @@ type ClientWrapKey struct {
 	guid        dtyp.GUID
 	state       KeyState
 	certificate []byte
-	pair        *bkrp.KeyPair
+	raw         bkrp.RawRSA
 	rejection   *bkrp.RejectionKey
 }
 
@@ -33,7 +33,7 @@ func (k *ClientWrapKey) Certificate() []byte { return k.certificate }
 // ways big-endian and of the modulus's length. It is meant for the raw
 // argument of bkrp.ClientWrapped.Open, which unpads in constant time.
 func (k *ClientWrapKey) DecryptRaw(ciphertext []byte) ([]byte, error) {
-	return k.pair.DecryptRaw(ciphertext)
+	return k.raw(ciphertext)
 }
 
 // RejectionKey is the secret behind the answers to wrong padding, the
@@ -122,7 +122,10 @@ func dressClientWrapKey(guid dtyp.GUID, k *ClientWrapKey, state KeyState) *Clien
 // parseClientWrapKey reads the secret of a key pair. The GUID that clients
 // find in the certificate must be the one the secret is found by, or what
 // they wrap with it could not be unwrapped.
-func parseClientWrapKey(guid dtyp.GUID, secret []byte) (*ClientWrapKey, error) {
+func (s *Store) parseClientWrapKey(guid dtyp.GUID, secret []byte) (*ClientWrapKey, error) {
+	if isTokenRecord(secret) && !s.vault.bare {
+		return s.parseTokenKey(guid, secret)
+	}
 	pair, err := bkrp.ParseKeyPair(secret)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v: %w", ErrMalformedKey, guid, err)
@@ -137,13 +140,16 @@ func newClientWrapKeyOf(pair *bkrp.KeyPair) *ClientWrapKey {
 	return &ClientWrapKey{
 		guid:        pair.GUID(),
 		certificate: pair.Certificate().Raw,
-		pair:        pair,
+		raw:         pair.DecryptRaw,
 		rejection:   pair.RejectionKey(),
 	}
 }
 
 // newClientWrapKey makes a 2048-bit key pair with its certificate.
-func (s *Store) newClientWrapKey() (*ClientWrapKey, []byte, error) {
+func (s *Store) newClientWrapKey(ctx context.Context) (*ClientWrapKey, []byte, error) {
+	if s.keysInToken {
+		return s.newTokenKey(ctx)
+	}
 	pair, err := s.generatePair(s.domain.DNSName, s.now())
 	if err != nil {
 		return nil, nil, err

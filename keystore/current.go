@@ -77,7 +77,7 @@ func (r *ring[K]) replace(ctx context.Context, rev Revision) (K, error) {
 // add makes a new key and writes it, without making it the current one.
 func (r *ring[K]) add(ctx context.Context) (K, error) {
 	var none K
-	k, secret, err := r.create()
+	k, secret, err := r.create(ctx)
 	if err != nil {
 		return none, fmt.Errorf("making a key: %w", err)
 	}

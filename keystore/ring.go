@@ -39,7 +39,7 @@ type ring[K wrapKey] struct {
 	// dress gives a key its state. With KeyLocked the key is of no use and may
 	// be zero.
 	dress  func(guid dtyp.GUID, key K, state KeyState) K
-	create func() (key K, secret []byte, err error)
+	create func(ctx context.Context) (key K, secret []byte, err error)
 
 	turns turns
 	held  atomic.Pointer[held[K]]

@@ -49,6 +49,7 @@ const (
 const (
 	sealedByKeyFile    = 'F'
 	sealedByPassphrase = 'P'
+	sealedByToken      = 'K'
 	sealedVersion      = 1
 )
 
@@ -65,6 +66,8 @@ func checkSealedBy(sealed []byte, kind byte) error {
 		return fmt.Errorf("%w: the store asks for a key file", ErrWrongKEK)
 	case sealed[0] == sealedByPassphrase:
 		return fmt.Errorf("%w: the store asks for a passphrase", ErrWrongKEK)
+	case sealed[0] == sealedByToken:
+		return fmt.Errorf("%w: the store asks for a key in a token (kms:)", ErrWrongKEK)
 	}
 	return fmt.Errorf("%w: the store asks for a kind of key that this program does not know", ErrWrongKEK)
 }

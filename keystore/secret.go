@@ -8,7 +8,8 @@ import (
 // Secret returns the value of an LSA secret of the protocol: a key in its
 // format of [MS-BKRP] 2.2.5 or 2.2.7, or the GUID of a current key. The name
 // is one of those of L-13, in any case. Every other name, and one that is
-// absent, is ErrNotFound.
+// absent, is ErrNotFound; a key whose private half is in a token is
+// ErrNotExportable.
 //
 // This is key material. It is for the LSA interface and for exports, which
 // authorise their callers.
@@ -18,6 +19,10 @@ func (s *Store) Secret(ctx context.Context, name string) ([]byte, error) {
 		return nil, ErrNotFound
 	}
 	value, _, err := s.vault.get(ctx, canonical)
+	if isTokenRecord(value) && !s.vault.bare {
+		clear(value)
+		return nil, fmt.Errorf("%w: %s", ErrNotExportable, canonical)
+	}
 	return value, err
 }
 

@@ -85,7 +85,7 @@ func parseServerWrapKey(guid dtyp.GUID, secret []byte) (*ServerWrapKey, error) {
 }
 
 // newServerWrapKey draws a server key and its GUID.
-func newServerWrapKey() (*ServerWrapKey, []byte, error) {
+func newServerWrapKey(context.Context) (*ServerWrapKey, []byte, error) {
 	key := bkrp.GenerateServerKey()
 	secret, err := key.AppendBinary(nil)
 	if err != nil {

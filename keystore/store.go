@@ -35,6 +35,13 @@ type Options struct {
 	// has replaced the one that the store was opened with. Default: there is
 	// none, and values that were sealed after such a change cannot be opened.
 	Sealer func(ctx context.Context) (Sealer, error)
+	// Tokens keeps private keys of the ClientWrap subprotocol. Default: there are
+	// none, and keys that were made in one cannot be used.
+	Tokens Tokens
+	// KeysInToken has new ClientWrap keys made in Tokens, where their private
+	// halves stay: they can be neither exported nor read as LSA secrets, and are in
+	// no backup of the store. Those that the store has itself go on being used.
+	KeysInToken bool
 }
 
 // Store keeps the keys and accounts of a domain. It is safe for concurrent
@@ -54,6 +61,9 @@ type Store struct {
 	// generatePair is bkrp.GenerateKeyPair, except in tests that cannot wait
 	// for a new RSA key each time.
 	generatePair func(domain string, now time.Time) (*bkrp.KeyPair, error)
+
+	tokens      Tokens
+	keysInToken bool
 
 	client   ring[*ClientWrapKey]
 	server   ring[*ServerWrapKey]
@@ -128,13 +138,14 @@ func Open(ctx context.Context, backend Backend, sealer Sealer, o Options) (*Stor
 // start completes a store and begins to follow its backend.
 func start(ctx context.Context, s *Store, o Options) *Store {
 	s.log, s.now, s.sealer, s.generatePair = o.Log, o.Now, o.Sealer, bkrp.GenerateKeyPair
+	s.tokens, s.keysInToken = o.Tokens, o.KeysInToken
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.client.parse, s.client.dress, s.client.create = parseClientWrapKey, dressClientWrapKey, s.newClientWrapKey
+	s.client.parse, s.client.dress, s.client.create = s.parseClientWrapKey, dressClientWrapKey, s.newClientWrapKey
 	s.client.init(s, CurrentClientSecret)
 	s.server.parse, s.server.dress, s.server.create = parseServerWrapKey, dressServerWrapKey, newServerWrapKey
 	s.server.init(s, CurrentServerSecret)

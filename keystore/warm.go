@@ -245,6 +245,6 @@ func (s *Store) openKey(ctx context.Context, guid dtyp.GUID, e Entry) (pair *Cli
 		key, err = parseServerWrapKey(guid, secret)
 		return nil, key, err
 	}
-	pair, err = parseClientWrapKey(guid, secret)
+	pair, err = s.parseClientWrapKey(guid, secret)
 	return pair, nil, err
 }
