@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/dtyp"
@@ -14,6 +15,7 @@ import (
 type ClientWrapKey struct {
 	guid        dtyp.GUID
 	state       KeyState
+	use         *keyUse
 	certificate []byte
 	raw         bkrp.RawRSA
 	rejection   *bkrp.RejectionKey
@@ -24,6 +26,17 @@ func (k *ClientWrapKey) GUID() dtyp.GUID { return k.guid }
 
 // State is KeyActive or KeyRetired: a locked key is not given out.
 func (k *ClientWrapKey) State() KeyState { return k.state }
+
+// Used counts a use of the key that has succeeded, on behalf of sid. It costs
+// next to nothing, and over the secrets of a domain it does nothing.
+func (k *ClientWrapKey) Used(sid dtyp.SID, use Use) { k.use.used(sid, use) }
+
+// RetiredUse notes that the key was used although it is retired, and says
+// whether an alarm is due: there was none for as long as every. uses is how
+// often it happened since.
+func (k *ClientWrapKey) RetiredUse(now time.Time, every time.Duration) (uses uint64, due bool) {
+	return k.use.retiredUse(now, every)
+}
 
 // Certificate is the DER certificate of the public key ([MS-BKRP] 2.2.1). It
 // is not to be altered.
@@ -49,8 +62,8 @@ func (s *Store) CurrentClientWrapKey(ctx context.Context) (*ClientWrapKey, error
 }
 
 // ClientWrapKey returns the ClientWrap key of a GUID. The error is ErrNoKey if
-// it is absent, ErrKeyLocked if it is locked, ErrMalformedKey if the secret is no key pair, and another one
-// if the store cannot tell.
+// it is absent, ErrKeyLocked if it is locked, ErrMalformedKey if the secret is
+// no key pair, and another one if the store cannot tell.
 func (s *Store) ClientWrapKey(ctx context.Context, guid dtyp.GUID) (*ClientWrapKey, error) {
 	return s.client.key(ctx, guid)
 }
@@ -110,12 +123,13 @@ func (s *Store) keepClientWrapKey(ctx context.Context, guid dtyp.GUID, makeCurre
 	return s.client.key(ctx, guid)
 }
 
-// dressClientWrapKey gives a key its state; one that is locked has nothing else.
-func dressClientWrapKey(guid dtyp.GUID, k *ClientWrapKey, state KeyState) *ClientWrapKey {
+// dressClientWrapKey gives a key its state and what counts its use; one that is
+// locked has nothing else.
+func (s *Store) dressClientWrapKey(guid dtyp.GUID, k *ClientWrapKey, state KeyState) *ClientWrapKey {
 	if k == nil {
 		k = &ClientWrapKey{guid: guid}
 	}
-	k.state = state
+	k.state, k.use = state, s.usage.of(guid)
 	return k
 }
 

@@ -88,7 +88,7 @@ func (r *ring[K]) add(ctx context.Context) (K, error) {
 	if _, err := r.store.vault.swap(ctx, keySecret(k.GUID()), 0, secret); err != nil {
 		return none, err
 	}
-	return k, r.store.born(ctx, k.GUID())
+	return r.dress(k.GUID(), k, KeyActive), r.store.born(ctx, k.GUID())
 }
 
 // rotate makes a new key and makes it the current one.

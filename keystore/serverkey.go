@@ -3,6 +3,7 @@ package keystore
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/dtyp"
@@ -13,6 +14,7 @@ import (
 type ServerWrapKey struct {
 	guid  dtyp.GUID
 	state KeyState
+	use   *keyUse
 	key   *bkrp.ServerKey
 }
 
@@ -21,6 +23,17 @@ func (k *ServerWrapKey) GUID() dtyp.GUID { return k.guid }
 
 // State is KeyActive or KeyRetired: a locked key is not given out.
 func (k *ServerWrapKey) State() KeyState { return k.state }
+
+// Used counts a use of the key that has succeeded, on behalf of sid. It costs
+// next to nothing, and over the secrets of a domain it does nothing.
+func (k *ServerWrapKey) Used(sid dtyp.SID, use Use) { k.use.used(sid, use) }
+
+// RetiredUse notes that the key was used although it is retired, and says
+// whether an alarm is due: there was none for as long as every. uses is how
+// often it happened since.
+func (k *ServerWrapKey) RetiredUse(now time.Time, every time.Duration) (uses uint64, due bool) {
+	return k.use.retiredUse(now, every)
+}
 
 // Derive is HMAC-SHA1 of salt under the key in the given form: the
 // symmetric key or the MAC key of a wrapped secret.
@@ -37,8 +50,8 @@ func (s *Store) CurrentServerWrapKey(ctx context.Context) (*ServerWrapKey, error
 }
 
 // ServerWrapKey returns the ServerWrap key of a GUID. The error is ErrNoKey if
-// it is absent, ErrKeyLocked if it is locked, ErrMalformedKey if the secret is no server key, and another
-// one if the store cannot tell.
+// it is absent, ErrKeyLocked if it is locked, ErrMalformedKey if the secret is
+// no server key, and another one if the store cannot tell.
 func (s *Store) ServerWrapKey(ctx context.Context, guid dtyp.GUID) (*ServerWrapKey, error) {
 	return s.server.key(ctx, guid)
 }
@@ -66,12 +79,13 @@ func (s *Store) ImportServerKey(ctx context.Context, guid dtyp.GUID, key *bkrp.S
 	return s.server.insert(ctx, guid, secret, makeCurrent)
 }
 
-// dressServerWrapKey gives a key its state; one that is locked has nothing else.
-func dressServerWrapKey(guid dtyp.GUID, k *ServerWrapKey, state KeyState) *ServerWrapKey {
+// dressServerWrapKey gives a key its state and what counts its use; one that is
+// locked has nothing else.
+func (s *Store) dressServerWrapKey(guid dtyp.GUID, k *ServerWrapKey, state KeyState) *ServerWrapKey {
 	if k == nil {
 		k = &ServerWrapKey{guid: guid}
 	}
-	k.state = state
+	k.state, k.use = state, s.usage.of(guid)
 	return k
 }
 

@@ -42,6 +42,9 @@ type Options struct {
 	// halves stay: they can be neither exported nor read as LSA secrets, and are in
 	// no backup of the store. Those that the store has itself go on being used.
 	KeysInToken bool
+	// UsageFlush is how often the use of keys is written down: a crash loses at
+	// most that much of it, and Close nothing. Default: DefaultUsageFlush.
+	UsageFlush time.Duration
 }
 
 // Store keeps the keys and accounts of a domain. It is safe for concurrent
@@ -77,6 +80,7 @@ type Store struct {
 
 	warming  warming
 	replicas replicas
+	usage    usage
 
 	// ridWritten is the Revision of the counter of RIDs as this Store wrote it
 	// last, 0 if it did not yet.
@@ -86,7 +90,7 @@ type Store struct {
 	// can be kept in memory.
 	following atomic.Bool
 	stop      context.CancelFunc
-	running   sync.WaitGroup // follow, warm, report
+	running   sync.WaitGroup // follow, warm, report, countUse
 }
 
 // Create makes a store in an empty backend, sealed by sealer. A backend with
@@ -145,9 +149,9 @@ func start(ctx context.Context, s *Store, o Options) *Store {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.client.parse, s.client.dress, s.client.create = s.parseClientWrapKey, dressClientWrapKey, s.newClientWrapKey
+	s.client.parse, s.client.dress, s.client.create = s.parseClientWrapKey, s.dressClientWrapKey, s.newClientWrapKey
 	s.client.init(s, CurrentClientSecret)
-	s.server.parse, s.server.dress, s.server.create = parseServerWrapKey, dressServerWrapKey, newServerWrapKey
+	s.server.parse, s.server.dress, s.server.create = parseServerWrapKey, s.dressServerWrapKey, newServerWrapKey
 	s.server.init(s, CurrentServerSecret)
 	s.accounts.init(s)
 
@@ -157,7 +161,9 @@ func start(ctx context.Context, s *Store, o Options) *Store {
 	s.replicas.init(o, s.now())
 	if !s.vault.bare {
 		s.warming.init(o.Preload)
+		s.usage.init(o, s.now())
 		s.running.Go(func() { s.warm(watch) })
+		s.running.Go(func() { s.countUse(watch) })
 	}
 	if !s.vault.bare && s.replicas.name != "" {
 		s.running.Go(func() { s.report(watch) })
@@ -178,8 +184,8 @@ func absentHeader(ctx context.Context, backend Backend) error {
 	return ErrNoStore
 }
 
-// Close ends the Store's watch and waits for it. It does not close the
-// backend. The Store is not to be used afterwards; keys it has handed out
+// Close ends the Store's watch, writes down the use of keys and waits for both.
+// It does not close the backend. The Store is not to be used afterwards; keys it has handed out
 // stay usable.
 func (s *Store) Close() error {
 	s.stop()
@@ -224,6 +230,9 @@ func (s *Store) follow(ctx context.Context) {
 
 // changed forgets what may no longer be true of an entry (S-3.1.6-01).
 func (s *Store) changed(name string) {
+	if isUsage(name) { // it is read when somebody asks for it
+		return
+	}
 	s.client.forget(name)
 	s.server.forget(name)
 	s.accounts.forget(name)

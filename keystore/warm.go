@@ -194,9 +194,9 @@ func (s *Store) warmKeys(ctx context.Context, entries []Entry, states map[dtyp.G
 		case err != nil:
 			s.damagedKey(guid, err)
 		case pair != nil:
-			pairs = append(pairs, dressClientWrapKey(guid, pair, state))
+			pairs = append(pairs, s.dressClientWrapKey(guid, pair, state))
 		default:
-			keys = append(keys, dressServerWrapKey(guid, key, state))
+			keys = append(keys, s.dressServerWrapKey(guid, key, state))
 		}
 	}
 	if s.client.remember(client.generation, pairs...) && s.server.remember(server.generation, keys...) {
