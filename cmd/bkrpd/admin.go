@@ -49,6 +49,9 @@ type adminResponse struct {
 	Users []adminUser `json:"users,omitempty"`
 	// Keys are those that were exported, or imported and then without secrets.
 	Keys []*keyform.Key `json:"keys,omitempty"`
+	// Left are the keys that were not exported with all the others, since their
+	// private halves are in a token.
+	Left []dtyp.GUID `json:"left,omitempty"`
 }
 
 type adminUser struct {
@@ -64,7 +67,7 @@ func administer(ctx context.Context, store *keystore.Store, req *adminRequest, a
 	case verbKeysImport:
 		resp.Keys, err = administerImport(ctx, store, req, audit)
 	case verbKeysExport:
-		resp.Keys, err = administerExport(ctx, store, req, audit)
+		resp.Keys, resp.Left, err = administerExport(ctx, store, req, audit)
 	default:
 		resp.Users, err = administerUsers(ctx, store, req)
 	}

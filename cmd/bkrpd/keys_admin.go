@@ -124,33 +124,43 @@ func importServerKey(ctx context.Context, store *keystore.Store, k *keyform.Key)
 }
 
 // administerExport reads keys out of the store: those named, or all. Each is on
-// the audit trail before any is handed out.
-func administerExport(ctx context.Context, store *keystore.Store, req *adminRequest, audit *keyAudit) (keys []*keyform.Key, err error) {
+// the audit trail before any is handed out. Of all of them, those in a token,
+// which nobody can export, are left; they do not keep the others in.
+func administerExport(ctx context.Context, store *keystore.Store, req *adminRequest, audit *keyAudit) (keys []*keyform.Key, left []dtyp.GUID, err error) {
 	defer func() {
 		if err != nil {
 			clearKeys(keys)
-			keys = nil
+			keys, left = nil, nil
 		}
 	}()
-	guids := req.GUIDs
-	if len(guids) == 0 {
+	guids, all := req.GUIDs, len(req.GUIDs) == 0
+	if all {
 		if guids, err = storedKeys(ctx, store); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	current, err := currentKeys(ctx, store)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, guid := range guids {
 		k, err := exportKey(ctx, store, guid)
-		if auditErr := audit.record(ctx, req, guid, current[guid], err); err != nil || auditErr != nil {
-			return keys, fmt.Errorf("key %v: %w", guid, errors.Join(err, auditErr))
+		auditErr := audit.record(ctx, req, guid, current[guid], err)
+		if all && auditErr == nil && errors.Is(err, keystore.ErrNotExportable) {
+			left = append(left, guid)
+			continue
+		}
+		if err != nil || auditErr != nil {
+			k.Clear()
+			return keys, left, fmt.Errorf("key %v: %w", guid, errors.Join(err, auditErr))
 		}
 		k.Current = current[guid]
 		keys = append(keys, k)
 	}
-	return keys, nil
+	if len(keys) == 0 {
+		return nil, nil, fmt.Errorf("%w: every key of the store is in a token", keystore.ErrNotExportable)
+	}
+	return keys, left, nil
 }
 
 func exportKey(ctx context.Context, store *keystore.Store, guid dtyp.GUID) (*keyform.Key, error) {

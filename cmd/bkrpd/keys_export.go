@@ -158,6 +158,9 @@ func exportKeys(ctx context.Context, std stdio, cfg *config, o *exportOptions, g
 			return fmt.Errorf("%s: %w", verbKeysExport, err)
 		}
 		defer clearKeys(resp.Keys)
+		for _, guid := range resp.Left {
+			fmt.Fprintf(std.err, "warning: key %v is not exported: its private half is in a token and does not leave it\n", guid)
+		}
 		for _, k := range resp.Keys {
 			exported = append(exported, k.String())
 		}

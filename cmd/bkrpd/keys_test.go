@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"log/slog"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -464,6 +467,69 @@ func TestKeysExportNeedsTrail(t *testing.T) {
 			t.Errorf("%q, %v", resp.Error, resp.Keys)
 		}
 	})
+}
+
+// softToken is a token in memory.
+type softToken map[string]*rsa.PrivateKey
+
+func (softToken) Name() string { return "soft" }
+
+func (s softToken) Generate(_ context.Context, id []byte, _ string) (*rsa.PublicKey, error) {
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, err
+	}
+	s[string(id)] = k
+	return &k.PublicKey, nil
+}
+
+func (s softToken) DecryptRaw(_ context.Context, id []byte, _ *rsa.PublicKey, c []byte) ([]byte, error) {
+	k := s[string(id)]
+	return new(big.Int).Exp(new(big.Int).SetBytes(c), k.D, k.N).FillBytes(make([]byte, 256)), nil
+}
+
+// A key in a token stays there, and does not keep the others in.
+func TestKeysExportLeavesTokens(t *testing.T) {
+	sealer, err := keystore.NewPassphrase([]byte("correct horse"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	backend := keystore.NewMemory()
+	defer backend.Close()
+	domain := keystore.Domain{DNSName: "bkrp.example", NetBIOSName: "BKRP", SID: keystore.RandomDomainSID()}
+	if err := keystore.Create(t.Context(), backend, sealer, domain); err != nil {
+		t.Fatal(err)
+	}
+	store, err := keystore.Open(t.Context(), backend, sealer, keystore.Options{Tokens: softToken{}, KeysInToken: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	inToken, err := store.CurrentClientWrapKey(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	audit := &keyAudit{Log: slog.New(slog.NewTextHandler(&log, nil))}
+	all := &adminRequest{Verb: verbKeysExport}
+	if resp := administer(t.Context(), store, all, audit); !strings.Contains(resp.Error, keystore.ErrNotExportable.Error()) {
+		t.Errorf("nothing else: %q", resp.Error)
+	}
+	server, err := store.CurrentServerWrapKey(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp := administer(t.Context(), store, all, audit)
+	if resp.Error != "" || len(resp.Keys) != 1 || resp.Keys[0].GUID != server.GUID() || len(resp.Left) != 1 || resp.Left[0] != inToken.GUID() {
+		t.Errorf("all: %q, %v, left %v", resp.Error, resp.Keys, resp.Left)
+	}
+	named := &adminRequest{Verb: verbKeysExport, GUIDs: []dtyp.GUID{inToken.GUID()}}
+	if resp := administer(t.Context(), store, named, audit); !strings.Contains(resp.Error, keystore.ErrNotExportable.Error()) || resp.Keys != nil {
+		t.Errorf("named: %q", resp.Error)
+	}
+	if !strings.Contains(log.String(), "key="+inToken.GUID().String()+` format="" current=true status=refused`) {
+		t.Errorf("not on the trail: %s", log.String())
+	}
 }
 
 func TestMarkCurrent(t *testing.T) {
