@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/big"
+	"slices"
 	"time"
 
 	"github.com/seed05845750/bkrp/dtyp"
@@ -73,6 +74,7 @@ func loadRSABlob(blob []byte) (*rsaKey, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer numbers.clear()
 	return newRSAKey(numbers)
 }
 
@@ -91,7 +93,8 @@ func GenerateKeyPair(domain string, now time.Time) (*KeyPair, error) {
 		e: uint32(k.E), n: k.N, p: k.Primes[0], q: k.Primes[1],
 		dP: k.Precomputed.Dp, dQ: k.Precomputed.Dq, qInv: k.Precomputed.Qinv, d: k.D,
 	}
-	return issueKeyPair(numbers.appendRSABlob(nil), NewKeyGUID(), domain, now)
+	defer numbers.clear() // crypto/rsa keeps copies, out of reach
+	return issueKeyPair(numbers.appendRSABlob(make([]byte, 0, rsaBlobSize)), NewKeyGUID(), domain, now)
 }
 
 // NewKeyGUID draws the name of a new key pair: a GUID of version 4 whose
@@ -125,6 +128,8 @@ func issueKeyPair(blob []byte, guid dtyp.GUID, domain string, now time.Time) (*K
 
 // AppendBinary appends the stored form to b. The error is always nil.
 func (k *KeyPair) AppendBinary(b []byte) ([]byte, error) {
+	// At once, so that no part of the key stays behind in an outgrown array.
+	b = slices.Grow(b, 12+len(k.blob)+len(k.certificate.Raw))
 	b = binary.LittleEndian.AppendUint32(b, keyPairVersion)
 	b = binary.LittleEndian.AppendUint32(b, rsaBlobSize)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(k.certificate.Raw)))

@@ -1,12 +1,12 @@
 package bkrp
 
 import (
+	"bytes"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"math/big"
 )
 
 // RejectionKey makes up the message that stands in for the one a ciphertext
@@ -21,9 +21,7 @@ type RejectionKey struct {
 // exponent, big-endian; leading zeros do not count. A hardware module that
 // keeps the exponent derives it from another secret which belongs to the key.
 func NewRejectionKey(privateExponent []byte) *RejectionKey {
-	d := new(big.Int).SetBytes(privateExponent).Bytes()
-	defer clear(d)
-	h := hmac.New(sha256.New, d)
+	h := hmac.New(sha256.New, bytes.TrimLeft(privateExponent, "\x00"))
 	h.Write([]byte("bkrp ClientWrap implicit rejection 1"))
 	r := new(RejectionKey)
 	h.Sum(r.key[:0])

@@ -128,65 +128,126 @@ func newRSAKey(k *rsaNumbers) (*rsaKey, error) {
 		n:      n,
 		d:      k.d.FillBytes(make([]byte, modulusSize)),
 	}
-	key.crt = k.newCRT(n)
-	if key.crt != nil && k.exponentFits() && key.prove() == nil {
+	p, q := k.p.FillBytes(offStack(primeSize)), k.q.FillBytes(offStack(primeSize))
+	defer clear(p)
+	defer clear(q)
+	key.crt = k.newCRT(n, p, q)
+	if key.crt != nil && k.exponentFits(n, p, q) && key.prove() == nil {
 		return key, nil
 	}
-	key.crt = nil
+	if key.crt != nil {
+		key.crt.clear()
+		key.crt = nil
+	}
 	if err := key.prove(); err != nil {
 		return nil, err
 	}
 	return key, nil
 }
 
-// exponentFits says whether e*d is 1 modulo p-1 and modulo q-1.
-func (k *rsaNumbers) exponentFits() bool {
-	return isInverse(int64(k.e), k.d, minusOne(k.p)) && isInverse(int64(k.e), k.d, minusOne(k.q))
+// exponentFits says whether e*d is 1 modulo p-1 and modulo q-1, for a key whose
+// primes newCRT has taken.
+func (k *rsaNumbers) exponentFits(n *bigmod.Modulus, primes ...[]byte) bool {
+	octets := k.d.FillBytes(offStack(modulusSize))
+	defer clear(octets)
+	d, err := bigmod.NewNat().SetBytes(octets, n)
+	if err != nil {
+		return false
+	}
+	defer clear(d.Bits())
+	for _, prime := range primes {
+		m, err := minusOne(prime)
+		if err != nil {
+			return false
+		}
+		fits := isInverse(uint(k.e), bigmod.NewNat().Mod(d, m), m)
+		wipeModulus(m)
+		if !fits {
+			return false
+		}
+	}
+	return true
 }
 
 // newCRT is nil unless p*q = n and the exponents and the coefficient belong to
-// p and q. Either prime may be the larger one.
-func (k *rsaNumbers) newCRT(n *bigmod.Modulus) *crtKey {
-	if new(big.Int).Mul(k.p, k.q).Cmp(k.n) != 0 || k.p.BitLen() != 8*primeSize || k.q.BitLen() != 8*primeSize ||
-		!isInverse(int64(k.e), k.dP, minusOne(k.p)) || !isInverse(int64(k.e), k.dQ, minusOne(k.q)) ||
-		k.qInv.Cmp(k.p) >= 0 ||
-		new(big.Int).Mod(new(big.Int).Mul(k.q, k.qInv), k.p).Cmp(big.NewInt(1)) != 0 {
+// p and q. Either prime may be the larger one. math/big divides on copies of its
+// own, and is therefore not asked to divide by a secret number.
+func (k *rsaNumbers) newCRT(n *bigmod.Modulus, pOctets, qOctets []byte) *crtKey {
+	if k.p.BitLen() != 8*primeSize || k.q.BitLen() != 8*primeSize || k.p.Bit(0) == 0 || k.q.Bit(0) == 0 ||
+		new(big.Int).Mul(k.p, k.q).Cmp(k.n) != 0 {
 		return nil
 	}
-	p, errP := bigmod.NewModulus(k.p.Bytes())
-	q, errQ := bigmod.NewModulus(k.q.Bytes())
+	p, errP := bigmod.NewModulus(pOctets)
+	q, errQ := bigmod.NewModulus(qOctets)
 	if errP != nil || errQ != nil {
 		return nil
 	}
-	highP, errHighP := highHalf(k.p, p)
-	highQ, errHighQ := highHalf(k.q, q)
-	qInv, errInv := bigmod.NewNat().SetBytes(k.qInv.FillBytes(make([]byte, primeSize)), p)
-	if errHighP != nil || errHighQ != nil || errInv != nil {
+	key := &crtKey{
+		p: p, q: q,
+		highP: highHalf(pOctets, p), highQ: highHalf(qOctets, q),
+		dP: k.dP.FillBytes(make([]byte, primeSize)),
+		dQ: k.dQ.FillBytes(make([]byte, primeSize)),
+	}
+	qInv := k.qInv.FillBytes(offStack(primeSize))
+	qNat := q.Nat()
+	defer clear(qInv)
+	defer clear(qNat.Bits())
+	var err error
+	if key.qInv, err = bigmod.NewNat().SetBytes(qInv, p); err != nil {
+		key.qInv = bigmod.NewNat() // is no inverse of anything
+	}
+	key.qModN = bigmod.NewNat().Mod(qNat, n)
+	qModP := bigmod.NewNat().Mod(qNat, p)
+	defer clear(qModP.Bits())
+	if err != nil || qModP.Mul(key.qInv, p).IsOne() != 1 ||
+		!exponentIs(key.dP, uint(k.e), pOctets) || !exponentIs(key.dQ, uint(k.e), qOctets) {
+		key.clear()
 		return nil
 	}
-	return &crtKey{
-		p: p, q: q,
-		highP: highP, highQ: highQ,
-		dP:    k.dP.FillBytes(make([]byte, primeSize)),
-		dQ:    k.dQ.FillBytes(make([]byte, primeSize)),
-		qInv:  qInv,
-		qModN: bigmod.NewNat().Mod(q.Nat(), n),
+	return key
+}
+
+// exponentIs says whether e*d is 1 modulo prime-1.
+func exponentIs(d []byte, e uint, prime []byte) bool {
+	m, err := minusOne(prime)
+	if err != nil {
+		return false
 	}
+	defer wipeModulus(m)
+	x, err := bigmod.NewNat().SetBytes(d, m)
+	return err == nil && isInverse(e, x, m)
+}
+
+// isInverse says whether e*x is 1 modulo m, and overwrites x.
+func isInverse(e uint, x *bigmod.Nat, m *bigmod.Modulus) bool {
+	defer clear(x.Bits())
+	product := bigmod.NewNat().SetUint(e).ExpandFor(m)
+	return product.Mul(x, m).IsOne() == 1
+}
+
+// minusOne is prime-1, for a prime that is odd.
+func minusOne(prime []byte) (*bigmod.Modulus, error) {
+	octets := slices.Clone(prime)
+	defer clear(octets)
+	octets[len(octets)-1]--
+	return bigmod.NewModulus(octets)
 }
 
 // highHalf is what the high half of a number of modulusSize octets is to be
-// multiplied by to have it modulo a prime: 2^1024 modulo that prime.
-func highHalf(prime *big.Int, m *bigmod.Modulus) (*bigmod.Nat, error) {
-	r := new(big.Int).Lsh(big.NewInt(1), 8*primeSize)
-	return bigmod.NewNat().SetBytes(r.Mod(r, prime).FillBytes(make([]byte, primeSize)), m)
-}
-
-func minusOne(x *big.Int) *big.Int { return new(big.Int).Sub(x, big.NewInt(1)) }
-
-// isInverse says whether a*b is 1 modulo m, which is above 1.
-func isInverse(a int64, b, m *big.Int) bool {
-	r := new(big.Int).Mul(big.NewInt(a), b)
-	return m.Cmp(big.NewInt(1)) > 0 && r.Mod(r, m).Cmp(big.NewInt(1)) == 0
+// multiplied by to have it modulo a prime of primeSize octets: 2^1024 modulo
+// that prime, which is 2^1024-prime since the prime's highest bit is set.
+func highHalf(prime []byte, m *bigmod.Modulus) *bigmod.Nat {
+	octets := make([]byte, len(prime))
+	defer clear(octets)
+	for i, b := range prime {
+		octets[i] = ^b
+	}
+	octets[len(octets)-1]++ // the prime is odd: nothing is carried
+	r, err := bigmod.NewNat().SetBytes(octets, m)
+	if err != nil {
+		return bigmod.NewNat().ExpandFor(m) // not for a prime of that size
+	}
+	return r
 }
 
 // prove runs the private operation on a number that everybody knows; decrypt
@@ -254,13 +315,28 @@ func reduce(c []byte, high *bigmod.Nat, prime *bigmod.Modulus) (*bigmod.Nat, err
 	return h.Mul(high, prime).Add(l, prime), nil
 }
 
-// clear overwrites what can be reached of the key; bigmod keeps p and q.
+// clear overwrites the key. What arithmetic has left behind in memory that is
+// free again is out of reach.
 func (k *rsaKey) clear() {
 	clear(k.d)
 	if k.crt != nil {
-		clear(k.crt.dP)
-		clear(k.crt.dQ)
-		clear(k.crt.qInv.Bits())
-		clear(k.crt.qModN.Bits())
+		k.crt.clear()
+	}
+}
+
+func (k *crtKey) clear() {
+	clear(k.dP)
+	clear(k.dQ)
+	for _, x := range []*bigmod.Nat{k.qInv, k.qModN, k.highP, k.highQ} {
+		clear(x.Bits())
+	}
+	wipeModulus(k.p)
+	wipeModulus(k.q)
+}
+
+// clear overwrites the secret numbers.
+func (k *rsaNumbers) clear() {
+	for _, x := range []*big.Int{k.p, k.q, k.dP, k.dQ, k.qInv, k.d} {
+		wipeNumber(x)
 	}
 }

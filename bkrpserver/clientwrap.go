@@ -3,6 +3,7 @@ package bkrpserver
 import (
 	"context"
 	"fmt"
+	"runtime"
 
 	"github.com/seed05845750/bkrp"
 )
@@ -23,6 +24,7 @@ func (s *Service) unwrapClient(ctx context.Context, ev *Event, in []byte) (*bkrp
 	if err != nil {
 		return nil, fmt.Errorf("opening ClientWrap key %v: %w", blob.KeyGUID, err)
 	}
+	defer runtime.KeepAlive(key) // and with it the rejection key
 	secret, err := blob.Open(key.DecryptRaw, key.RejectionKey())
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/seed05845750/bkrp"
@@ -46,11 +47,13 @@ func (k *ClientWrapKey) Certificate() []byte { return k.certificate }
 // ways big-endian and of the modulus's length. It is meant for the raw
 // argument of bkrp.ClientWrapped.Open, which unpads in constant time.
 func (k *ClientWrapKey) DecryptRaw(ciphertext []byte) ([]byte, error) {
+	defer runtime.KeepAlive(k)
 	return k.raw(ciphertext)
 }
 
 // RejectionKey is the secret behind the answers to wrong padding, the
-// same in every replica that has the key.
+// same in every replica that has the key. It is overwritten with the key: who
+// uses it keeps the key alive.
 func (k *ClientWrapKey) RejectionKey() *bkrp.RejectionKey { return k.rejection }
 
 // CurrentClientWrapKey returns the current ClientWrap key. Where the store
@@ -150,13 +153,16 @@ func (s *Store) parseClientWrapKey(guid dtyp.GUID, secret []byte) (*ClientWrapKe
 	return newClientWrapKeyOf(pair), nil
 }
 
+// newClientWrapKeyOf makes a key of a pair, which is the key's from then on.
 func newClientWrapKeyOf(pair *bkrp.KeyPair) *ClientWrapKey {
-	return &ClientWrapKey{
+	k := &ClientWrapKey{
 		guid:        pair.GUID(),
 		certificate: pair.Certificate().Raw,
 		raw:         pair.DecryptRaw,
 		rejection:   pair.RejectionKey(),
 	}
+	wipeAfter(k, pair)
+	return k
 }
 
 // newClientWrapKey makes a 2048-bit key pair with its certificate.

@@ -218,6 +218,13 @@ func (r *ring[K]) rememberCurrent(generation uint64, k K) {
 	r.held.Store(&h)
 }
 
+// clear drops everything.
+func (r *ring[K]) clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held.Store(&held[K]{generation: r.held.Load().generation + 1})
+}
+
 // forget drops what the entry of that name has to do with. Where any entry may
 // have changed, keys stay nevertheless: they are never replaced, unless they are
 // a domain's, which others write.
@@ -240,6 +247,7 @@ func (r *ring[K]) forget(name string) {
 	if _, ok := h.keys[guid]; isKey && ok {
 		h.keys = maps.Clone(h.keys)
 		delete(h.keys, guid)
+		r.store.dropped()
 	}
 	if isKey && h.last != none && h.last.GUID() == guid {
 		h.last = none

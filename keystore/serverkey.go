@@ -3,6 +3,7 @@ package keystore
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/seed05845750/bkrp"
@@ -38,6 +39,7 @@ func (k *ServerWrapKey) RetiredUse(now time.Time, every time.Duration) (uses uin
 // Derive is HMAC-SHA1 of salt under the key in the given form: the
 // symmetric key or the MAC key of a wrapped secret.
 func (k *ServerWrapKey) Derive(form bkrp.SrvKeyForm, salt []byte) [20]byte {
+	defer runtime.KeepAlive(k)
 	return k.key.Derive(form, salt)
 }
 
@@ -95,7 +97,15 @@ func parseServerWrapKey(guid dtyp.GUID, secret []byte) (*ServerWrapKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v: %w", ErrMalformedKey, guid, err)
 	}
-	return &ServerWrapKey{guid: guid, key: key}, nil
+	return newServerWrapKeyOf(guid, key), nil
+}
+
+// newServerWrapKeyOf makes a key of its octets, which are the key's from then
+// on.
+func newServerWrapKeyOf(guid dtyp.GUID, key *bkrp.ServerKey) *ServerWrapKey {
+	k := &ServerWrapKey{guid: guid, key: key}
+	wipeAfter(k, key)
+	return k
 }
 
 // newServerWrapKey draws a server key and its GUID.
@@ -105,5 +115,5 @@ func newServerWrapKey(context.Context) (*ServerWrapKey, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return &ServerWrapKey{guid: randomGUID(), key: key}, secret, nil
+	return newServerWrapKeyOf(randomGUID(), key), secret, nil
 }

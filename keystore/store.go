@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -90,7 +91,8 @@ type Store struct {
 	// can be kept in memory.
 	following atomic.Bool
 	stop      context.CancelFunc
-	running   sync.WaitGroup // follow, warm, report, countUse
+	running   sync.WaitGroup // follow, warm, wipe, report, countUse
+	drops     chan struct{}  // keys were dropped from memory
 }
 
 // Create makes a store in an empty backend, sealed by sealer. A backend with
@@ -165,6 +167,8 @@ func start(ctx context.Context, s *Store, o Options) *Store {
 		s.running.Go(func() { s.warm(watch) })
 		s.running.Go(func() { s.countUse(watch) })
 	}
+	s.drops = make(chan struct{}, 1)
+	s.running.Go(func() { s.wipe(watch) })
 	if !s.vault.bare && s.replicas.name != "" {
 		s.running.Go(func() { s.report(watch) })
 	}
@@ -184,12 +188,16 @@ func absentHeader(ctx context.Context, backend Backend) error {
 	return ErrNoStore
 }
 
-// Close ends the Store's watch, writes down the use of keys and waits for both.
-// It does not close the backend. The Store is not to be used afterwards; keys it has handed out
-// stay usable.
+// Close ends the Store's watch, writes down the use of keys and waits for both,
+// and drops the keys from memory, which are overwritten as soon as nobody uses
+// them. It does not close the backend. The Store is not to be used afterwards;
+// keys it has handed out stay usable.
 func (s *Store) Close() error {
 	s.stop()
 	s.running.Wait()
+	s.client.clear()
+	s.server.clear()
+	runtime.GC() // finds the keys that nobody uses any more, to be overwritten
 	return nil
 }
 

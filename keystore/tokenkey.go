@@ -140,6 +140,7 @@ func (s *Store) newTokenKeyOf(r *tokenRecord) (*ClientWrapKey, error) {
 		raw:         raw,
 		rejection:   bkrp.NewRejectionKey(r.rejection[:]),
 	}
+	wipeAfter(k, k.rejection)
 	return k, nil
 }
 
