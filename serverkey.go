@@ -6,6 +6,8 @@ import (
 	"crypto/sha1"
 	"encoding/binary"
 	"fmt"
+	"hash"
+	"sync"
 )
 
 const (
@@ -63,6 +65,9 @@ func (f SrvKeyForm) Other() SrvKeyForm {
 type ServerKey struct {
 	opaque
 	key [serverKeyLength]byte
+	// macs are HMAC-SHA1 under each form of SrvKey, keyed once: the key is
+	// longer than a block, and most of the work is taking it in.
+	macs [2]sync.Pool
 }
 
 // ParseServerKey reads a stored key that fills b, and copies it. Errors wrap
@@ -89,18 +94,34 @@ func (k *ServerKey) AppendBinary(b []byte) ([]byte, error) {
 	return append(b, k.key[:]...), nil
 }
 
+// keyedMAC is HMAC-SHA1 under a key that it has taken in.
+type keyedMAC struct {
+	h   hash.Hash
+	sum [sha1.Size]byte
+}
+
 // Derive is HMAC-SHA1 of salt under SrvKey in that form: SymKey of R2, MacKey
 // of R3 (3.1.4.1.1 steps 5 and 6).
 func (k *ServerKey) Derive(form SrvKeyForm, salt []byte) (sum [20]byte) {
-	srvKey := k.key[:]
+	pool, srvKey := &k.macs[0], k.key[:]
 	if form == SrvKeyLeading64 {
-		srvKey = k.key[:64]
+		pool, srvKey = &k.macs[1], k.key[:64]
 	}
-	h := hmac.New(sha1.New, srvKey)
-	h.Write(salt)
-	h.Sum(sum[:0])
+	m, ok := pool.Get().(*keyedMAC)
+	if !ok {
+		m = &keyedMAC{h: hmac.New(sha1.New, srvKey)}
+	}
+	m.h.Write(salt)
+	m.h.Sum(m.sum[:0])
+	sum = m.sum
+	m.sum = [sha1.Size]byte{}
+	m.h.Reset()
+	pool.Put(m)
 	return sum
 }
 
 // Clear overwrites the key.
-func (k *ServerKey) Clear() { clear(k.key[:]) }
+func (k *ServerKey) Clear() {
+	clear(k.key[:])
+	k.macs = [2]sync.Pool{}
+}
