@@ -7,6 +7,7 @@ import (
 
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/keystore"
 )
 
 // Event is what the audit trail keeps of one call: of BackuprKey, or of a try to
@@ -25,6 +26,9 @@ type Event struct {
 	// Key is the key the call named or was given; zero when the call ended
 	// before one was known.
 	Key dtyp.GUID
+	// KeyState is that key's state: KeyRetired where it should be of no use any
+	// more and was, KeyLocked where the call was refused for it.
+	KeyState keystore.KeyState
 	// Owner is the SID a wrapped secret belongs to, once its integrity was
 	// proved; zero before that. It differs from Caller.SID when somebody
 	// asked for another one's secret.
@@ -54,7 +58,7 @@ func LogAuditor(log *slog.Logger) Auditor {
 		if !log.Enabled(ctx, level) {
 			return nil
 		}
-		attrs := make([]slog.Attr, 0, 10)
+		attrs := make([]slog.Attr, 0, 11)
 		if e.Operation == "" {
 			attrs = append(attrs, slog.String("action", e.Action.String()))
 		} else {
@@ -69,6 +73,9 @@ func LogAuditor(log *slog.Logger) Auditor {
 		)
 		if !e.Key.IsZero() {
 			attrs = append(attrs, slog.String("key", e.Key.String()))
+		}
+		if e.KeyState != keystore.KeyActive {
+			attrs = append(attrs, slog.String("state", e.KeyState.String()))
 		}
 		if !e.Owner.IsZero() && e.Owner != e.Caller.SID {
 			attrs = append(attrs, slog.String("owner", e.Owner.String()))

@@ -25,6 +25,7 @@ func (s *Service) unwrapClient(ctx context.Context, ev *Event, in []byte) (*bkrp
 		return nil, fmt.Errorf("opening ClientWrap key %v: %w", blob.KeyGUID, err)
 	}
 	defer runtime.KeepAlive(key) // and with it the rejection key
+	ev.KeyState = key.State()
 	secret, err := blob.Open(key.DecryptRaw, key.RejectionKey())
 	if err != nil {
 		return nil, err
@@ -34,5 +35,6 @@ func (s *Service) unwrapClient(ctx context.Context, ev *Event, in []byte) (*bkrp
 		secret.Clear()
 		return nil, errOtherOwner
 	}
+	s.unwrapped(ctx, ev, key)
 	return secret, nil
 }

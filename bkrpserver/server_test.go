@@ -15,8 +15,8 @@ import (
 	"github.com/seed05845750/bkrp/keystore"
 )
 
-// quietService is a service on a store in memory, without an audit trail.
-func quietService(t testing.TB) *bkrpserver.Service {
+// newBackend is a store in memory that is to be opened.
+func newBackend(t testing.TB) (keystore.Backend, keystore.Sealer) {
 	t.Helper()
 	sealer, err := keystore.CreateKeyFile(filepath.Join(t.TempDir(), "kek.bin"))
 	if err != nil {
@@ -27,6 +27,13 @@ func quietService(t testing.TB) *bkrpserver.Service {
 	if err := keystore.Create(t.Context(), backend, sealer, domain); err != nil {
 		t.Fatal(err)
 	}
+	return backend, sealer
+}
+
+// quietService is a service on a store in memory, without an audit trail.
+func quietService(t testing.TB) *bkrpserver.Service {
+	t.Helper()
+	backend, sealer := newBackend(t)
 	store, err := keystore.Open(t.Context(), backend, sealer, keystore.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -22,7 +22,12 @@ func (s *Service) backup(ctx context.Context, ev *Event, in []byte) ([]byte, err
 		return nil, fmt.Errorf("taking the current ServerWrap key: %w", err)
 	}
 	ev.Key, ev.Owner = key.GUID(), ev.Caller.SID
-	return bkrp.WrapServer(derive(key, s.SrvKey), key.GUID(), ev.Caller.SID, in)
+	blob, err := bkrp.WrapServer(derive(key, s.SrvKey), key.GUID(), ev.Caller.SID, in)
+	if err != nil {
+		return nil, err
+	}
+	key.Used(ev.Caller.SID, keystore.UseWrap)
+	return blob, nil
 }
 
 // unwrapServer opens a ServerWrap secret for its owner (3.1.4.1.2.1). The
@@ -41,6 +46,7 @@ func (s *Service) unwrapServer(ctx context.Context, ev *Event, in []byte) ([]byt
 	if err != nil {
 		return nil, fmt.Errorf("opening ServerWrap key %v: %w", blob.KeyGUID, err)
 	}
+	ev.KeyState = key.State()
 	owner, secret, err := blob.Open(derive(key, s.SrvKey))
 	if errors.Is(err, bkrp.ErrServerMAC) {
 		owner, secret, err = blob.Open(derive(key, s.SrvKey.Other()))
@@ -53,6 +59,7 @@ func (s *Service) unwrapServer(ctx context.Context, ev *Event, in []byte) ([]byt
 		clear(secret)
 		return nil, errOtherOwner
 	}
+	s.unwrapped(ctx, ev, key)
 	return secret, nil
 }
 

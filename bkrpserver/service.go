@@ -107,6 +107,9 @@ func (s *Service) BackuprKey(ctx context.Context, caller Caller, action bkrp.Act
 	out, err := s.run(ctx, ev, in)
 	if err != nil {
 		ev.Status, ev.Reason = s.statusOf(err), err.Error()
+		if errors.Is(err, keystore.ErrKeyLocked) {
+			ev.KeyState = keystore.KeyLocked
+		}
 		clear(out)
 		out = nil
 	}
@@ -235,6 +238,7 @@ func (s *Service) retrieve(ctx context.Context, ev *Event) ([]byte, error) {
 		return nil, fmt.Errorf("taking the current ClientWrap key: %w", err)
 	}
 	ev.Key = key.GUID()
+	key.Used(ev.Caller.SID, keystore.UseRetrieve)
 	return append([]byte(nil), key.Certificate()...), nil
 }
 
@@ -247,7 +251,8 @@ func (s *Service) statusOf(err error) bkrp.Status {
 	case errors.Is(err, errAction), errors.Is(err, errDisabled), errors.Is(err, errTooLarge),
 		errors.Is(err, errEmptySecret), errors.Is(err, bkrp.ErrFormat), errors.Is(err, bkrp.ErrServerPayloadLength):
 		return bkrp.StatusInvalidParameter
-	case errors.Is(err, keystore.ErrNoKey), errors.Is(err, keystore.ErrMalformedKey):
+	case errors.Is(err, keystore.ErrNoKey), errors.Is(err, keystore.ErrMalformedKey), errors.Is(err, keystore.ErrKeyLocked):
+		// That a key is locked concerns nobody outside: it is as if it were gone.
 		if s.ErrorCodes == WindowsCodes {
 			return bkrp.StatusInvalidData
 		}

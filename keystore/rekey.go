@@ -35,6 +35,18 @@ func (s *Store) KEKs(ctx context.Context) ([]string, error) {
 	return h.keks(), nil
 }
 
+// ConfiguredSealer is the KEK that Options.Sealer brings; where there is none,
+// the one that opened the store last.
+func (s *Store) ConfiguredSealer(ctx context.Context) (Sealer, error) {
+	if s.vault.bare {
+		return nil, fmt.Errorf("%w: the secrets of a domain are not sealed", ErrRekey)
+	}
+	if s.sealer != nil {
+		return s.sealer(ctx)
+	}
+	return s.atHand()[0], nil
+}
+
 // BeginRekey has next open the store beside the KEK it has, and makes a new
 // data key for what is written from now on. To begin again with the same KEK is
 // no error. While another rekey is under way it is ErrRekey.
