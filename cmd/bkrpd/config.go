@@ -34,6 +34,7 @@ type config struct {
 	Domain domainConfig `toml:"domain"`
 	Store  storeConfig  `toml:"store"`
 	Seal   sealConfig   `toml:"seal"`
+	Memory memoryConfig `toml:"memory"`
 	Auth   authConfig   `toml:"auth"`
 	LSA    lsaConfig    `toml:"lsa"`
 	SMB    smbConfig    `toml:"smb"`
@@ -57,6 +58,11 @@ type domainConfig struct {
 // sealConfig is [seal]: what seals the store.
 type sealConfig struct {
 	KEK kekURI `toml:"kek" doc:"Key-encryption key: file:PATH (mode 0600) or passphrase-file:PATH."`
+}
+
+// memoryConfig is [memory]: what becomes of keys in the process's memory.
+type memoryConfig struct {
+	Lock string `toml:"lock" oneof:"auto|require|off" doc:"Whether memory is kept out of the swap: if the system lets it, or else no start, or not tried. Core dumps are off in any case."`
 }
 
 // authConfig is [auth]: who may log on, and how.
@@ -108,6 +114,7 @@ func defaultConfig() config {
 		Log:              logConfig{Level: "info", Format: "text"},
 		Store:            defaultStoreConfig(),
 		Seal:             sealConfig{KEK: kekURI{Scheme: kekFile, Path: "kek.bin"}},
+		Memory:           memoryConfig{Lock: "auto"},
 		Auth:             authConfig{NTLM: ntlmLocal, NTLMMIC: "checked", KerberosRC4: "refused", ClockSkew: duration(5 * time.Minute), PrincipalSIDs: []principalSID{}},
 		LSA:              lsaConfig{Administrators: []dtyp.SID{}, SecretEncryption: "offer"},
 		SMB: smbConfig{

@@ -62,7 +62,8 @@ func TestSampleKeepsEveryValue(t *testing.T) {
 			Endpoints: []string{"https://etcd1:2379", "etcd2:2379"}, Prefix: "/other/", CAFile: "/etc/ca", CertFile: "/etc/cert", KeyFile: "/etc/key",
 			User: "bkrpd", PasswordFile: "/etc/etcd", Plaintext: "anywhere", Timeout: duration(time.Hour)}, LSA: lsaStoreConfig{
 			Server: "dc1.a.b-c.d:445", User: `A-B\Administrator`, PasswordFile: "/etc/dc", Poll: duration(time.Minute), Timeout: duration(time.Second)}},
-		Seal: sealConfig{KEK: kekURI{kekPassphraseFile, "/etc/p:w"}},
+		Seal:   sealConfig{KEK: kekURI{kekPassphraseFile, "/etc/p:w"}},
+		Memory: memoryConfig{Lock: "require"},
 		Auth: authConfig{NTLM: "off", NTLMMIC: "required", Keytab: "/etc/krb5.keytab", KerberosRC4: "allowed", ClockSkew: duration(time.Minute),
 			PrincipalSIDs: []principalSID{{"alice@A.B", dtyp.MustParseSID("S-1-5-21-4-5-6-1100")}}},
 		LSA: lsaConfig{Administrators: []dtyp.SID{dtyp.MustParseSID("S-1-5-32-544"), dtyp.MustParseSID("S-1-5-21-4-5-6-500")}, SecretEncryption: "require"},

@@ -66,6 +66,9 @@ func serve(ctx context.Context, std stdio, cfg *config) error {
 	ctx, stopSignals := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stopSignals()
 	log := newLogger(std.err, cfg)
+	if err := guardMemory(cfg.Memory.Lock, log); err != nil {
+		return err
+	}
 	d, err := startDaemon(ctx, cfg, log)
 	if err != nil {
 		return err
