@@ -56,6 +56,8 @@ var layerImports = map[string][]string{
 	"keystore/etcdstore":     {"keystore"},
 	"keystore/lsastore": {"dtyp", "keystore", "internal/dcerpc", "internal/gss/ntlm", "internal/lsaclient",
 		"internal/smbclient"},
+	// Modules in C; it knows keys, and of no store.
+	"keystore/hsm":          {},
 	"keystore/keystoretest": {"keystore"},
 	"dpapi":                 {".", "dtyp", "internal/le"},
 
@@ -87,9 +89,11 @@ var layerForeign = map[string][]string{
 	"github.com/cloudsoda/go-smb2": {"internal/smbclient"},
 	// It talks to the KDC for the client; nothing of it is at the acceptor.
 	"github.com/oiweiwei/gokrb5.fork/v9": {"internal/gss/krb5"},
-	"github.com/spf13/cobra":             {"internal/cli", "cmd/bkrp", "cmd/bkrpd"},
-	"github.com/tink-crypto/tink-go/v2":  {"keystore"},
-	"go.etcd.io/bbolt":                   {"keystore/boltstore"},
+	// By cgo, and so behind a build tag.
+	"github.com/miekg/pkcs11":           {"keystore/hsm"},
+	"github.com/spf13/cobra":            {"internal/cli", "cmd/bkrp", "cmd/bkrpd"},
+	"github.com/tink-crypto/tink-go/v2": {"keystore"},
+	"go.etcd.io/bbolt":                  {"keystore/boltstore"},
 	// The client's balancer, credentials and messages; its calls go beside its
 	// retries, which repeat writes.
 	"go.etcd.io/etcd":                {"keystore/etcdstore"},
