@@ -36,3 +36,14 @@ func (s *Store) InMemory(guid dtyp.GUID) bool {
 
 // Following reports whether the backend's watch stands.
 func (s *Store) Following() bool { return s.following.Load() }
+
+// KeysInMemory is how many keys are in memory.
+func (s *Store) KeysInMemory() int {
+	return len(s.client.held.Load().keys) + len(s.server.held.Load().keys)
+}
+
+// Forget drops a key from memory.
+func (s *Store) Forget(guid dtyp.GUID) {
+	s.client.forget(keySecret(guid))
+	s.server.forget(keySecret(guid))
+}
