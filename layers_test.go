@@ -71,7 +71,7 @@ var layerImports = map[string][]string{
 	"internal/split": {},
 	// What a key looks like outside a store; it knows of no store.
 	"internal/keyform": {".", "dtyp"},
-	"cmd/bkrpd": {".", "dtyp", "internal/cli", "internal/keyform", "keystore", "keystore/boltstore", "keystore/etcdstore",
+	"cmd/bkrpd": {".", "dtyp", "internal/cli", "internal/keyform", "keystore", "keystore/boltstore", "keystore/etcdstore", "keystore/hsm",
 		"keystore/lsastore", "bkrpserver", "bkrpclient"},
 	"cmd/bkrp": {".", "dtyp", "internal/cli", "dpapi", "bkrpclient"},
 

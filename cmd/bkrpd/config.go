@@ -34,6 +34,7 @@ type config struct {
 	Domain domainConfig `toml:"domain"`
 	Store  storeConfig  `toml:"store"`
 	Seal   sealConfig   `toml:"seal"`
+	HSM    hsmConfig    `toml:"hsm"`
 	Memory memoryConfig `toml:"memory"`
 	Auth   authConfig   `toml:"auth"`
 	LSA    lsaConfig    `toml:"lsa"`
@@ -57,7 +58,7 @@ type domainConfig struct {
 
 // sealConfig is [seal]: what seals the store.
 type sealConfig struct {
-	KEK kekURI `toml:"kek" doc:"Key-encryption key: file:PATH (mode 0600) or passphrase-file:PATH."`
+	KEK kekURI `toml:"kek" doc:"Key-encryption key: file:PATH (mode 0600), passphrase-file:PATH, or in a hardware module kms:pkcs11:token=LABEL;object=NAME?module-path=/LIBRARY&pin-source=/FILE."`
 }
 
 // memoryConfig is [memory]: what becomes of keys in the process's memory.
@@ -114,6 +115,7 @@ func defaultConfig() config {
 		Log:              logConfig{Level: "info", Format: "text"},
 		Store:            defaultStoreConfig(),
 		Seal:             sealConfig{KEK: kekURI{Scheme: kekFile, Path: "kek.bin"}},
+		HSM:              defaultHSMConfig(),
 		Memory:           memoryConfig{Lock: "auto"},
 		Auth:             authConfig{NTLM: ntlmLocal, NTLMMIC: "checked", KerberosRC4: "refused", ClockSkew: duration(5 * time.Minute), PrincipalSIDs: []principalSID{}},
 		LSA:              lsaConfig{Administrators: []dtyp.SID{}, SecretEncryption: "offer"},
@@ -163,7 +165,8 @@ func (c *config) check() []fault {
 	need(isNetBIOSName(c.Domain.NetBIOS), "domain.netbios", `must be 1 to 15 characters, none of them one of . \ / : * ? " < > |`)
 	need(!c.Domain.SID.IsZero(), "domain.sid", "must be the SID that bkrpd init gave the domain")
 	c.Store.check(need)
-	need(c.Seal.KEK.Path != "", "seal.kek", "must be file:PATH or passphrase-file:PATH")
+	need(c.Seal.KEK.Path != "", "seal.kek", "must be file:PATH, passphrase-file:PATH or kms:pkcs11:URI")
+	c.HSM.check(need)
 	need(c.Auth.NTLM != ntlmOff || c.Auth.Keytab != "", "auth.ntlm", `must not be "off" without a keytab: nobody could log on`)
 	need(c.Auth.ClockSkew > 0 && c.Auth.ClockSkew <= duration(time.Hour), "auth.clock_skew", "must be more than 0s and at most 1h")
 	if c.Auth.NTLM == ntlmNetlogon {
@@ -237,8 +240,8 @@ func isNetBIOSName(s string) bool {
 
 // resolve makes the paths independent of the working directory.
 func (c *config) resolve(dir string) {
-	for _, path := range append(c.Store.paths(), &c.Control, &c.Seal.KEK.Path, &c.Auth.Keytab, &c.Netlogon.PasswordFile) {
-		if *path != "" && !filepath.IsAbs(*path) {
+	for _, path := range append(c.Store.paths(), &c.Control, c.Seal.KEK.path(), &c.Auth.Keytab, &c.Netlogon.PasswordFile) {
+		if path != nil && *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -89,11 +90,19 @@ const (
 
 // kekURI says where the key-encryption key is.
 type kekURI struct {
-	// Scheme is kekFile for 32 random octets or kekPassphraseFile for a
-	// passphrase from which the key is derived.
+	// Scheme is kekFile for 32 random octets, kekPassphraseFile for a passphrase
+	// from which the key is derived, or kekKMS for a key in a token.
 	Scheme string
-	// Path is the file.
+	// Path is the file, or the URI of the key in the token.
 	Path string
+}
+
+// path is the file, or nil where there is none.
+func (k *kekURI) path() *string {
+	if k.Scheme == kekKMS {
+		return nil
+	}
+	return &k.Path
 }
 
 // String gives SCHEME:PATH.
@@ -112,9 +121,13 @@ func (k *kekURI) UnmarshalText(text []byte) error {
 	scheme, path, ok := strings.Cut(string(text), ":")
 	switch {
 	case !ok || path == "":
-		return fmt.Errorf("%q is neither file:PATH nor passphrase-file:PATH", text)
+		return errors.New("is neither file:PATH nor passphrase-file:PATH nor kms:pkcs11:URI")
+	case scheme == kekKMS:
+		if err := checkKEK(kekURI{scheme, path}); err != nil {
+			return err
+		}
 	case scheme != kekFile && scheme != kekPassphraseFile:
-		return fmt.Errorf("a key-encryption key by %q is not supported by this build, only file: and passphrase-file: are", scheme)
+		return fmt.Errorf("a key-encryption key by %q is not known, only file:, passphrase-file: and kms: are", scheme)
 	}
 	*k = kekURI{scheme, path}
 	return nil

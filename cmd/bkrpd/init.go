@@ -49,7 +49,9 @@ func newInitCommand(std stdio) *cobra.Command {
 Keep a copy of kek.bin somewhere else: without it nothing in the store, and so
 nothing that was ever wrapped, can be opened. With --kek passphrase-file:FILE the
 first line of that file is the passphrase that seals the store, and no kek.bin is
-made. An existing domain is left alone.
+made. With --kek 'kms:pkcs11:token=LABEL;object=NAME?module-path=/LIBRARY&pin-source=/FILE'
+an RSA key in a hardware module does, which is made there if the token has none of
+that name; see to the token's own backup. An existing domain is left alone.
 
 With --set store.backend=etcd and --set store.etcd.endpoints=URL,URL the store is
 made in an etcd cluster, and no bkrpd.db. Further servers on the same store take
@@ -73,7 +75,7 @@ SID is given by --sid.`,
 	cmd.Flags().StringVar(&o.Domain, "domain", "", "DNS name of the domain")
 	cmd.Flags().StringVar(&o.NetBIOS, "netbios", "", "NetBIOS name of the domain (default: the first label of its DNS name, in upper case)")
 	cmd.Flags().StringVar(&o.SID, "sid", "", "SID of an existing domain that is to be served (default: a random one)")
-	cmd.Flags().StringVar(&o.KEK, "kek", "", "what seals the store, file:PATH (made if it is not there) or passphrase-file:PATH (default: file:kek.bin)")
+	cmd.Flags().StringVar(&o.KEK, "kek", "", "what seals the store, file:PATH (made if it is not there), passphrase-file:PATH or kms:pkcs11:URI (made if it is not there) (default: file:kek.bin)")
 	cmd.Flags().StringArrayVar(&o.Set, "set", nil, "another value of the configuration, KEY=VALUE as in smb.encryption=require; the elements of a list are separated by commas; may be repeated")
 	cmd.MarkFlagRequired("dir")
 	cmd.MarkFlagRequired("domain")
@@ -124,11 +126,11 @@ func initConfig(o initOptions) (*config, error) {
 		}
 		// The configuration is read relative to its own directory, the flag
 		// relative to this one.
-		path, err := filepath.Abs(cfg.Seal.KEK.Path)
-		if err != nil {
-			return nil, err
+		if path := cfg.Seal.KEK.path(); path != nil {
+			if *path, err = filepath.Abs(*path); err != nil {
+				return nil, err
+			}
 		}
-		cfg.Seal.KEK.Path = path
 	}
 	for _, setting := range o.Set {
 		if err := cfg.setText(setting); err != nil {
@@ -180,18 +182,18 @@ func (c *config) setText(setting string) error {
 func createStore(ctx context.Context, dir string, cfg *config) error {
 	c := *cfg
 	c.resolve(dir)
-	sealer, err := createKEK(c.Seal.KEK)
+	sealer, err := createKEK(ctx, &c)
 	if err != nil {
 		return err
 	}
 	backend, err := createBackend(ctx, &c)
 	if err != nil {
-		return err
+		return errors.Join(err, closeKEK(sealer))
 	}
 	err = keystore.Create(ctx, backend, sealer, keystore.Domain{
 		DNSName: c.Domain.Name, NetBIOSName: c.Domain.NetBIOS, SID: c.Domain.SID,
 	})
-	return errors.Join(err, backend.Close())
+	return errors.Join(err, backend.Close(), closeKEK(sealer))
 }
 
 // createBackend makes the file of the store, or finds the cluster for it.
@@ -212,9 +214,13 @@ func createBackend(ctx context.Context, c *config) (keystore.Backend, error) {
 	return backend, nil
 }
 
-func createKEK(uri kekURI) (keystore.Sealer, error) {
-	if uri.Scheme != kekFile {
-		return openKEK(uri)
+func createKEK(ctx context.Context, cfg *config) (keystore.Sealer, error) {
+	uri := cfg.Seal.KEK
+	switch uri.Scheme {
+	case kekPassphraseFile:
+		return openKEK(ctx, cfg)
+	case kekKMS:
+		return openTokenKEK(ctx, uri, cfg.HSM.Timeout, true)
 	}
 	if _, err := os.Lstat(uri.Path); err == nil {
 		return keystore.ReadKeyFile(uri.Path)

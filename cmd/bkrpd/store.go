@@ -61,15 +61,16 @@ func openEtcd(ctx context.Context, c *etcdConfig) (*etcdstore.Store, error) {
 
 // openSealedStore opens the store in a file or in etcd.
 func openSealedStore(ctx context.Context, cfg *config, log *slog.Logger) (keystore.Backend, *keystore.Store, error) {
-	sealer, err := openKEK(cfg.Seal.KEK)
+	keys, err := openStoreKeys(ctx, cfg, log)
 	if err != nil {
 		return nil, nil, err
 	}
-	backend, err := openBackend(ctx, cfg)
+	opened, err := openBackend(ctx, cfg)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, errors.Join(err, keys.Close())
 	}
-	store, err := keystore.Open(ctx, backend, sealer, keystore.Options{Log: log})
+	backend := tokenBackend{opened, keys}
+	store, err := keystore.Open(ctx, backend, keys.sealer, keys.options(cfg, keystore.Options{Log: log}))
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("opening %s: %w", cfg.Store.place(), err), backend.Close())
 	}
@@ -82,6 +83,9 @@ func openSealedStore(ctx context.Context, cfg *config, log *slog.Logger) (keysto
 // openDomainStore opens the LSA secrets of a domain controller, of the domain
 // that the configuration is for.
 func openDomainStore(ctx context.Context, cfg *config, log *slog.Logger) (keystore.Backend, *keystore.Store, error) {
+	if cfg.HSM.Token != "" {
+		return nil, nil, errors.New(`hsm.token must be empty if store.backend is "lsa": domain controllers read the domain's keys`)
+	}
 	password, err := readFirstLine("the domain controller's password", cfg.Store.LSA.PasswordFile)
 	if err != nil {
 		return nil, nil, err
@@ -133,9 +137,13 @@ func checkDomain(cfg *config, d keystore.Domain) error {
 }
 
 // openKEK takes the key-encryption key from where the configuration says.
-func openKEK(uri kekURI) (keystore.Sealer, error) {
-	if uri.Scheme == kekFile {
+func openKEK(ctx context.Context, cfg *config) (keystore.Sealer, error) {
+	uri := cfg.Seal.KEK
+	switch uri.Scheme {
+	case kekFile:
 		return keystore.ReadKeyFile(uri.Path)
+	case kekKMS:
+		return openTokenKEK(ctx, uri, cfg.HSM.Timeout, false)
 	}
 	passphrase, err := readFirstLine("the passphrase", uri.Path)
 	if err != nil {
