@@ -34,6 +34,11 @@ type options struct {
 	passwords map[string]string
 	// listen is where it serves; "" for a port of its own.
 	listen string
+	// tags are those that the command is built with, and cgo; "" for the command
+	// as it is shipped.
+	tags string
+	// initialize are further arguments of bkrpd init.
+	initialize []string
 }
 
 // server is a running bkrpd of the domain BKRP with the users Administrator,
@@ -77,8 +82,8 @@ func startBkrpd(t *testing.T, o options) *server {
 	if s.client, err = peers.NewClient(clientDir, "BKRP", "BKRP.TEST"); err != nil {
 		t.Fatal(err)
 	}
-	bkrpd := build(t, "bkrpd")
-	initialize := []string{bkrpd, "init", "--dir", s.dir, "--domain", "bkrp.test", "--netbios", "BKRP"}
+	bkrpd := buildTagged(t, "bkrpd", o.tags)
+	initialize := append([]string{bkrpd, "init", "--dir", s.dir, "--domain", "bkrp.test", "--netbios", "BKRP"}, o.initialize...)
 	if domain, _, ok := o.firstSID.Cut(); ok {
 		initialize = append(initialize, "--sid", domain.String())
 	}
@@ -250,6 +255,17 @@ var binaries struct {
 // build makes one of the module's commands, once a run, as it is shipped.
 func build(t *testing.T, name string) string {
 	t.Helper()
+	return buildTagged(t, name, "")
+}
+
+// buildTagged makes one of the module's commands with build tags and cgo, or
+// without tags as it is shipped.
+func buildTagged(t *testing.T, command, tags string) string {
+	t.Helper()
+	name, cgo := command, "CGO_ENABLED=0"
+	if tags != "" {
+		name, cgo = command+"-"+tags, "CGO_ENABLED=1"
+	}
 	binaries.Lock()
 	defer binaries.Unlock()
 	if path, ok := binaries.paths[name]; ok {
@@ -263,8 +279,8 @@ func build(t *testing.T, name string) string {
 		binaries.dir, binaries.paths = dir, map[string]string{}
 	}
 	path := filepath.Join(binaries.dir, name)
-	cmd := exec.Command("go", "build", "-o", path, "../cmd/"+name)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd := exec.Command("go", "build", "-tags", tags, "-o", path, "../cmd/"+command)
+	cmd.Env = append(os.Environ(), cgo)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building %s: %v\n%s", name, err, out)
 	}
