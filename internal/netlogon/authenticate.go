@@ -1,6 +1,7 @@
 package netlogon
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -77,12 +78,23 @@ func requestChallenge(ctx context.Context, rpc *dcerpc.Client, m machine, client
 	if err != nil {
 		return server, err
 	}
-	// A challenge of one octet repeated makes a credential that can be guessed
-	// (CVE-2020-1472): domain controllers refuse it, and so does this end.
-	if server == [8]byte{server[0], server[0], server[0], server[0], server[0], server[0], server[0], server[0]} {
+	if !isGoodChallenge(server, client) {
 		return server, fmt.Errorf("%w: challenge that is not random", ErrResponse)
 	}
 	return server, nil
+}
+
+// isGoodChallenge tells whether a credential of the server's challenge proves
+// anything. One of a challenge whose beginning is one octet repeated can be
+// guessed (CVE-2020-1472): domain controllers look at five, and so does this
+// end. And each octet of a credential depends on those before it alone, all of
+// them under one key: who sends this end's challenge back gets the credential
+// of it as well, and only has to return that. Beginnings that are the same by
+// chance, one in 2^24, cost a logon.
+func isGoodChallenge(server, client [8]byte) bool {
+	const looked, same = 5, 3
+	first := bytes.Repeat(server[:1], looked)
+	return !bytes.Equal(server[:looked], first) && !bytes.Equal(server[:same], client[:same])
 }
 
 // 3.5.4.4.2 NetrServerAuthenticate3

@@ -96,8 +96,8 @@ type Client struct {
 	mu       sync.Mutex
 	closed   bool
 	calls    sync.WaitGroup
-	idle     []*channel  // those used last are at the end, and used next
-	key      *sessionKey // nil until there is one
+	idle     []*channel // those used last are at the end, and used next
+	stands   bool       // the channel made last could be made
 	retryAt  time.Time
 	backOff  time.Duration
 	lastDown error
@@ -202,7 +202,10 @@ func (c *Client) LogOn(ctx context.Context, l *ntlm.Logon) (*ntlm.Account, error
 	return c.account(v, time.Now())
 }
 
-// wait waits for a turn.
+// wait waits for a turn, for half of the time that a logon has: one that came to
+// its turn with next to none left would break a channel that is in order, or have
+// the domain controller pass for one that does not answer, and anybody can make
+// logons wait.
 func (c *Client) wait(ctx, limit context.Context) error {
 	select {
 	case c.turns <- struct{}{}:
@@ -213,6 +216,8 @@ func (c *Client) wait(ctx, limit context.Context) error {
 	if c.waiting.Add(1) > maxWaiting {
 		return fmt.Errorf("netlogon: %d logons wait for the domain controller already", maxWaiting)
 	}
+	limit, cancel := context.WithTimeout(limit, c.cfg.Timeout/2)
+	defer cancel()
 	select {
 	case c.turns <- struct{}{}:
 		return nil
@@ -240,7 +245,7 @@ func (c *Client) ask(ctx context.Context, ch *channel, l *ntlm.Logon) (*channel,
 			return ch, v, err
 		}
 		ch.close()
-		c.forget(ch.key)
+		c.broke()
 		// The error is about the channel: it must not pass for a verdict.
 		err = fmt.Errorf("netlogon: secure channel to %s: %v", c.cfg.Server, err)
 		if !stood || ctx.Err() != nil {
@@ -254,20 +259,15 @@ func (c *Client) ask(ctx context.Context, ch *channel, l *ntlm.Logon) (*channel,
 	}
 }
 
-// forget drops the session key, unless there is a newer one.
-func (c *Client) forget(key *sessionKey) {
+// broke notes that a channel ended, so that the next one is worth a line.
+func (c *Client) broke() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.key == key {
-		c.key = nil
-	}
+	c.stands = false
 }
 
-// channel is one connection that a session key protects.
-type channel struct {
-	rpc *dcerpc.Client
-	key *sessionKey
-}
+// channel is one connection that a session key of its own protects.
+type channel struct{ rpc *dcerpc.Client }
 
 func (ch *channel) close() {
 	if ch != nil {
@@ -285,21 +285,21 @@ func (c *Client) open(ctx context.Context) (*channel, error) {
 		return nil, fmt.Errorf("netlogon: waiting for the secure channel: %w", context.Cause(ctx))
 	}
 	c.mu.Lock()
-	key, wait, last := c.key, time.Until(c.retryAt), c.lastDown
+	wait, last := time.Until(c.retryAt), c.lastDown
 	c.mu.Unlock()
 	if wait > 0 {
 		return nil, fmt.Errorf("%w: %w", errDown, last)
 	}
-	ch, err := c.connect(ctx, key)
+	ch, err := c.connect(ctx)
 	if err != nil {
 		return nil, c.down(err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.key != ch.key {
+	if !c.stands {
 		c.cfg.Log.Info("netlogon: secure channel to the domain controller stands", "server", c.cfg.Server, "account", c.cfg.Account)
 	}
-	c.key, c.backOff, c.retryAt, c.lastDown = ch.key, 0, time.Time{}, nil
+	c.stands, c.backOff, c.retryAt, c.lastDown = true, 0, time.Time{}, nil
 	return ch, nil
 }
 
@@ -309,7 +309,7 @@ func (c *Client) down(err error) error {
 	down := fmt.Errorf("netlogon: making a secure channel to %s: %v", c.cfg.Server, err)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.key = nil
+	c.stands = false
 	if c.ctx.Err() != nil {
 		return down // by Close
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/seed05845750/bkrp/dtyp"
@@ -144,9 +145,21 @@ func TestNoChannel(t *testing.T) {
 		"disabled":               {func(dc *fakeDC) { dc.status = 0xC0000072 }, "check that netlogon.server"},
 		"impostor":               {func(dc *fakeDC) { dc.wrongProof = true }, "does not know the machine account"},
 		"no AES":                 {func(dc *fakeDC) { dc.options &^= optionAES }, "no secure channel by AES"},
-		"challenge of zeros":     {func(dc *fakeDC) { dc.flat = true }, "not random"},
-		"nobody there":           {func(*fakeDC) {}, "that it runs"},
-		"closes":                 {func(dc *fakeDC) { dc.raw = func(net.Conn) {} }, "check that netlogon.server"},
+		"challenge of zeros":     {func(dc *fakeDC) { dc.challenge = func([8]byte) [8]byte { return [8]byte{} } }, "not random"},
+		"five equal octets": {func(dc *fakeDC) {
+			dc.challenge = func([8]byte) [8]byte { return [8]byte{7, 7, 7, 7, 7, 1, 2, 3} }
+		}, "not random"},
+		// Who does not know the password, and proves himself all the same.
+		"our challenge back": {func(dc *fakeDC) {
+			dc.password, dc.reflect = "x", true
+			dc.challenge = func(client [8]byte) [8]byte { return client }
+		}, "not random"},
+		"most of our challenge back": {func(dc *fakeDC) {
+			dc.password, dc.reflect = "x", true
+			dc.challenge = func(client [8]byte) [8]byte { client[7] ^= 1; return client }
+		}, "not random"},
+		"nobody there": {func(*fakeDC) {}, "that it runs"},
+		"closes":       {func(dc *fakeDC) { dc.raw = func(net.Conn) {} }, "check that netlogon.server"},
 		"garbage": {func(dc *fakeDC) {
 			dc.raw = func(conn net.Conn) { io.WriteString(conn, strings.Repeat("HTTP/1.0 400\r\n", 9)) }
 		}, "check that netlogon.server"},
@@ -213,8 +226,8 @@ func TestHangs(t *testing.T) {
 // A channel that broke is made anew, in the same logon.
 func TestReconnects(t *testing.T) {
 	for name, meanwhile := range map[string]func(*fakeDC){
-		"with another key": func(dc *fakeDC) { dc.stop(); clear(dc.keys); dc.start(dc.address) },
-		"with the same":    func(dc *fakeDC) { dc.stop(); dc.start(dc.address) },
+		"that forgot the key": func(dc *fakeDC) { dc.stop(); clear(dc.keys); dc.start(dc.address) },
+		"that knows it":       func(dc *fakeDC) { dc.stop(); dc.start(dc.address) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dc := newFakeDC(t)
@@ -281,6 +294,29 @@ func TestFlood(t *testing.T) {
 	if _, err := c.LogOn(t.Context(), aliceLogon()); err == nil || !strings.Contains(err.Error(), "shutting down") {
 		t.Errorf("after the end: %v", err)
 	}
+}
+
+// Who waits for a turn leaves time for what comes then.
+func TestWaitsHalf(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		c, err := New(Config{Server: "dc1", Account: "SRV1$", PasswordFile: file, NetBIOSDomain: "BKRP", DomainSID: domainSID, Timeout: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for range maxChannels {
+			c.turns <- struct{}{}
+		}
+		start := time.Now()
+		_, err = c.LogOn(t.Context(), aliceLogon())
+		if waited := time.Since(start); err == nil || !strings.Contains(err.Error(), "waiting") || waited != 30*time.Second {
+			t.Errorf("after %v: %v", waited, err)
+		}
+	})
 }
 
 func TestConfig(t *testing.T) {

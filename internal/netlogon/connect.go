@@ -14,31 +14,24 @@ import (
 // may be in some thousand groups.
 const maxResponseStub = 1 << 20
 
-// connect makes a channel: with the session key there is, else with a new one.
-func (c *Client) connect(ctx context.Context, key *sessionKey) (*channel, error) {
+// connect makes a channel, with a session key of its own: what is sealed is
+// numbered from 0 on in each connection, and an answer does not say to which
+// request, so that under one key for two of them, as the protocol allows it, a
+// verdict of the one could be replayed in the other.
+func (c *Client) connect(ctx context.Context) (*channel, error) {
 	address, err := c.address(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if key != nil {
-		rpc, err := c.bind(ctx, address, *key)
-		if err == nil {
-			return &channel{rpc, key}, nil
-		}
-		if ctx.Err() != nil {
-			return nil, err
-		}
-		// The domain controller may have forgotten the key.
-	}
-	fresh, err := c.agree(ctx, address)
+	key, err := c.agree(ctx, address)
 	if err != nil {
 		return nil, err
 	}
-	rpc, err := c.bind(ctx, address, fresh)
+	rpc, err := c.bind(ctx, address, key)
 	if err != nil {
 		return nil, err
 	}
-	return &channel{rpc, &fresh}, nil
+	return &channel{rpc}, nil
 }
 
 // address is that of Netlogon over TCP.

@@ -38,7 +38,8 @@ type fakeDC struct {
 	status     Status // of NetrServerAuthenticate3
 	options    uint32
 	wrongProof bool
-	flat       bool // a challenge that is not random
+	challenge  func(client [8]byte) [8]byte // gives a challenge that is not random
+	reflect    bool                         // proves itself by what the client proved itself by
 	verdict    Status
 	answer     validation
 	stub       []byte                 // in the place of an answer
@@ -148,8 +149,8 @@ func (dc *fakeDC) handle(_ context.Context, c *dcerpc.Call) ([]byte, error) {
 		r.Referent()
 		_ = r.String()
 		dc.client = [8]byte(r.Octets(8))
-		if rand.Read(dc.server[:]); dc.flat {
-			clear(dc.server[:])
+		if rand.Read(dc.server[:]); dc.challenge != nil {
+			dc.server = dc.challenge(dc.client)
 		}
 		w.Octets(dc.server[:])
 		w.U32(0)
@@ -187,6 +188,12 @@ func (dc *fakeDC) authenticate(r *ndr.Reader, w *ndr.Writer) {
 		status = statusAccessDenied
 	}
 	credential := key.credential(dc.server)
+	if dc.reflect {
+		status, credential = 0, proof
+		for i := range credential {
+			credential[i] ^= dc.client[i] ^ dc.server[i]
+		}
+	}
 	if dc.wrongProof {
 		credential[0] ^= 1
 	}
