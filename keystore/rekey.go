@@ -47,6 +47,24 @@ func (s *Store) ConfiguredSealer(ctx context.Context) (Sealer, error) {
 	return s.atHand()[0], nil
 }
 
+// KEKIndex returns which of the store's KEKs, as KEKs lists them, a sealer is.
+// During a rekey 0 is the KEK from before and 1 the next one. The error is
+// ErrWrongKEK where it is none of them.
+func (s *Store) KEKIndex(ctx context.Context, sealer Sealer) (int, error) {
+	if s.vault.bare {
+		return -1, fmt.Errorf("%w: the secrets of a domain are not sealed", ErrRekey)
+	}
+	h, _, err := readHeader(ctx, s.vault.backend)
+	if err != nil {
+		return -1, err
+	}
+	i, _, err := openedBy(ctx, h.Seals, sealer, h.ID)
+	if i >= 0 {
+		err = nil
+	}
+	return i, err
+}
+
 // BeginRekey has next open the store beside the KEK it has, and makes a new
 // data key for what is written from now on. To begin again with the same KEK is
 // no error. While another rekey is under way it is ErrRekey.

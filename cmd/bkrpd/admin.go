@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
 
 	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/keyform"
@@ -24,6 +22,9 @@ type adminRequest struct {
 	Form  string         `json:"form,omitempty"`
 	Keys  []*keyform.Key `json:"keys,omitempty"`
 	GUIDs []dtyp.GUID    `json:"guids,omitempty"`
+
+	// Life is for the verbs in lifeVerbs.
+	Life *lifeRequest `json:"life,omitempty"`
 }
 
 // clear overwrites the secrets in the request.
@@ -52,6 +53,10 @@ type adminResponse struct {
 	// Left are the keys that were not exported with all the others, since their
 	// private halves are in a token.
 	Left []dtyp.GUID `json:"left,omitempty"`
+	// Life answers the verbs in lifeVerbs. Again says of an error that it may go
+	// away by itself.
+	Life  *lifeResponse `json:"life,omitempty"`
+	Again bool          `json:"again,omitempty"`
 }
 
 type adminUser struct {
@@ -69,10 +74,14 @@ func administer(ctx context.Context, store *keystore.Store, req *adminRequest, a
 	case verbKeysExport:
 		resp.Keys, resp.Left, err = administerExport(ctx, store, req, audit)
 	default:
+		if act, ok := lifeVerbs[req.Verb]; ok {
+			resp.Life, err = administerLife(ctx, store, req, act, audit)
+			break
+		}
 		resp.Users, err = administerUsers(ctx, store, req)
 	}
 	if err != nil {
-		return &adminResponse{Error: err.Error()}
+		return &adminResponse{Error: err.Error(), Again: errors.Is(err, keystore.ErrRekey)}
 	}
 	return resp
 }
@@ -106,26 +115,10 @@ func administerUsers(ctx context.Context, store *keystore.Store, req *adminReque
 // ask has a request done by the running daemon over its control socket, or in
 // this process when none runs.
 func ask(ctx context.Context, std stdio, cfg *config, req *adminRequest) (*adminResponse, error) {
-	resp, err := askDaemon(ctx, cfg.Control, req)
-	if errors.Is(err, errNoDaemon) {
-		resp, err = askStore(ctx, std, cfg, req)
-	}
-	if err != nil {
+	s := newSession(std, cfg)
+	resp, err := s.ask(ctx, req)
+	if err := errors.Join(err, s.close()); err != nil {
 		return nil, err
-	}
-	if resp.Error != "" {
-		return nil, errors.New(resp.Error)
 	}
 	return resp, nil
-}
-
-func askStore(ctx context.Context, std stdio, cfg *config, req *adminRequest) (*adminResponse, error) {
-	store, closeStore, err := openStore(ctx, cfg, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp := administer(ctx, store, req, &keyAudit{
-		Log: slog.New(auditHandler{newLogger(std.err, cfg).Handler()}), UID: os.Getuid(),
-	})
-	return resp, closeStore()
 }

@@ -41,6 +41,9 @@ type config struct {
 	SMB    smbConfig    `toml:"smb"`
 
 	Netlogon netlogonConfig `toml:"netlogon"`
+
+	// Source is the file it was read from, "" if from none.
+	Source string `toml:"-"`
 }
 
 // logConfig is [log]: what goes to standard error.

@@ -40,6 +40,7 @@ func loadConfig(path string, flags []flagSetting) (*config, error) {
 		return nil, fmt.Errorf("reading the configuration: %w", err)
 	}
 	c.resolve(dir)
+	c.Source = filepath.Join(dir, filepath.Base(path))
 	return c, nil
 }
 

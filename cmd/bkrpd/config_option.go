@@ -27,6 +27,9 @@ func (c *config) options() []option {
 func appendOptions(list []option, prefix string, table reflect.Value) []option {
 	for i := range table.NumField() {
 		field := table.Type().Field(i)
+		if field.Tag.Get("toml") == "-" {
+			continue
+		}
 		key := prefix + field.Tag.Get("toml")
 		doc, leaf := field.Tag.Lookup("doc")
 		if !leaf {

@@ -19,6 +19,7 @@ const (
 // storeConfig is [store]: where the keys are.
 type storeConfig struct {
 	Backend string         `toml:"backend" oneof:"bolt|etcd|lsa" doc:"Kind of key store: a sealed file, a sealed store in an etcd cluster that several servers share, or the LSA secrets that a domain keeps unsealed for its own services."`
+	Replica string         `toml:"replica" doc:"Name of this server among those that share a store in etcd; empty for the host's."`
 	Bolt    boltConfig     `toml:"bolt"`
 	Etcd    etcdConfig     `toml:"etcd"`
 	LSA     lsaStoreConfig `toml:"lsa"`

@@ -58,7 +58,7 @@ func TestSampleKeepsEveryValue(t *testing.T) {
 		ShutdownGrace: duration(90 * time.Second),
 		Log:           logConfig{Level: "debug", Format: "json"},
 		Domain:        domainConfig{Name: "a.b-c.d", NetBIOS: "A-B", SID: dtyp.MustParseSID("S-1-5-21-4-5-6")},
-		Store: storeConfig{Backend: "lsa", Bolt: boltConfig{Path: "/var/lib/größe.db"}, Etcd: etcdConfig{
+		Store: storeConfig{Backend: "lsa", Replica: "one", Bolt: boltConfig{Path: "/var/lib/größe.db"}, Etcd: etcdConfig{
 			Endpoints: []string{"https://etcd1:2379", "etcd2:2379"}, Prefix: "/other/", CAFile: "/etc/ca", CertFile: "/etc/cert", KeyFile: "/etc/key",
 			User: "bkrpd", PasswordFile: "/etc/etcd", Plaintext: "anywhere", Timeout: duration(time.Hour)}, LSA: lsaStoreConfig{
 			Server: "dc1.a.b-c.d:445", User: `A-B\Administrator`, PasswordFile: "/etc/dc", Poll: duration(time.Minute), Timeout: duration(time.Second)}},

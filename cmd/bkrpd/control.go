@@ -69,7 +69,11 @@ func listenControl(path string, store *keystore.Store, log *slog.Logger) (*contr
 		}
 		resp := administer(r.Context(), store, &req, &keyAudit{Log: audit, UID: uid})
 		defer clearKeys(resp.Keys)
-		log.InfoContext(r.Context(), "admin", "verb", string(req.Verb), "name", req.Name, "error", resp.Error)
+		level := slog.LevelInfo
+		if req.Verb == verbKeysRotation { // which a command asks again and again
+			level = slog.LevelDebug
+		}
+		log.Log(r.Context(), level, "admin", "verb", string(req.Verb), "name", req.Name, "error", resp.Error)
 		answer, err := json.Marshal(resp)
 		defer clear(answer)
 		if err != nil {

@@ -13,5 +13,6 @@ func newKeysCommand(std stdio) *cobra.Command {
 		},
 	}
 	cmd.AddCommand(newKeysImportCommand(std), newKeysExportCommand(std))
+	addLifeCommands(std, cmd)
 	return cmd
 }

@@ -86,7 +86,7 @@ func (k *keysTest) store(use func(*keystore.Store)) {
 	if err != nil {
 		k.Fatal(err)
 	}
-	store, closeStore, err := openStore(k.Context(), cfg, nil)
+	store, closeStore, err := openStore(k.Context(), cfg, keystore.Options{})
 	if err != nil {
 		k.Fatal(err)
 	}

@@ -105,11 +105,13 @@ func closeKEK(sealer keystore.Sealer) error {
 type storeKeys struct {
 	sealer keystore.Sealer
 	token  *hsm.Token // of ClientWrap keys; nil if there is none
+	later  *laterKEK
 }
 
 // openStoreKeys opens the tokens that the configuration names, and the
 // key-encryption key wherever it is.
 func openStoreKeys(ctx context.Context, cfg *config, log *slog.Logger) (k storeKeys, err error) {
+	k.later = &laterKEK{file: cfg.Source}
 	if k.sealer, err = openKEK(ctx, cfg); err != nil || cfg.HSM.Token == "" {
 		return k, err
 	}
@@ -123,17 +125,21 @@ func openStoreKeys(ctx context.Context, cfg *config, log *slog.Logger) (k storeK
 	return k, nil
 }
 
-// options are o and the token.
+// options are o, the token, and the key-encryption key as it is configured
+// later.
 func (k *storeKeys) options(cfg *config, o keystore.Options) keystore.Options {
 	if k.token != nil {
 		o.Tokens, o.KeysInToken = k.token, cfg.HSM.ClientWrapKeys == keysInToken
+	}
+	if k.later.file != "" {
+		o.Sealer = k.later.open
 	}
 	return o
 }
 
 // Close closes the tokens.
 func (k *storeKeys) Close() error {
-	err := closeKEK(k.sealer)
+	err := errors.Join(closeKEK(k.sealer), k.later.Close())
 	if k.token != nil {
 		err = errors.Join(err, k.token.Close())
 	}

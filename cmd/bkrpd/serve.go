@@ -104,7 +104,11 @@ type daemon struct {
 // startDaemon opens the store and listens. When it returns, connections are
 // accepted.
 func startDaemon(ctx context.Context, cfg *config, log *slog.Logger) (*daemon, error) {
-	store, closeStore, err := openStore(ctx, cfg, log)
+	o, err := serveOptions(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	store, closeStore, err := openStore(ctx, cfg, o)
 	if err != nil {
 		return nil, err
 	}

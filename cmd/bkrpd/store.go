@@ -18,14 +18,29 @@ import (
 	"github.com/seed05845750/bkrp/keystore/lsastore"
 )
 
+// serveOptions are those of the store that a daemon serves.
+func serveOptions(cfg *config, log *slog.Logger) (keystore.Options, error) {
+	o := keystore.Options{Log: log, Preload: true}
+	if cfg.Store.Backend != backendEtcd {
+		return o, nil
+	}
+	var err error
+	if o.Replica = cfg.Store.Replica; o.Replica == "" {
+		if o.Replica, err = os.Hostname(); err != nil {
+			err = fmt.Errorf("naming this server: %w: set store.replica", err)
+		}
+	}
+	return o, err
+}
+
 // openStore opens the configured store. closeStore closes the store and what is
 // under it.
-func openStore(ctx context.Context, cfg *config, log *slog.Logger) (store *keystore.Store, closeStore func() error, err error) {
+func openStore(ctx context.Context, cfg *config, o keystore.Options) (store *keystore.Store, closeStore func() error, err error) {
 	var backend keystore.Backend
 	if cfg.Store.Backend == backendLSA {
-		backend, store, err = openDomainStore(ctx, cfg, log)
+		backend, store, err = openDomainStore(ctx, cfg, o)
 	} else {
-		backend, store, err = openSealedStore(ctx, cfg, log)
+		backend, store, err = openSealedStore(ctx, cfg, o)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -60,8 +75,8 @@ func openEtcd(ctx context.Context, c *etcdConfig) (*etcdstore.Store, error) {
 }
 
 // openSealedStore opens the store in a file or in etcd.
-func openSealedStore(ctx context.Context, cfg *config, log *slog.Logger) (keystore.Backend, *keystore.Store, error) {
-	keys, err := openStoreKeys(ctx, cfg, log)
+func openSealedStore(ctx context.Context, cfg *config, o keystore.Options) (keystore.Backend, *keystore.Store, error) {
+	keys, err := openStoreKeys(ctx, cfg, o.Log)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -70,7 +85,7 @@ func openSealedStore(ctx context.Context, cfg *config, log *slog.Logger) (keysto
 		return nil, nil, errors.Join(err, keys.Close())
 	}
 	backend := tokenBackend{opened, keys}
-	store, err := keystore.Open(ctx, backend, keys.sealer, keys.options(cfg, keystore.Options{Log: log}))
+	store, err := keystore.Open(ctx, backend, keys.sealer, keys.options(cfg, o))
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("opening %s: %w", cfg.Store.place(), err), backend.Close())
 	}
@@ -82,7 +97,7 @@ func openSealedStore(ctx context.Context, cfg *config, log *slog.Logger) (keysto
 
 // openDomainStore opens the LSA secrets of a domain controller, of the domain
 // that the configuration is for.
-func openDomainStore(ctx context.Context, cfg *config, log *slog.Logger) (keystore.Backend, *keystore.Store, error) {
+func openDomainStore(ctx context.Context, cfg *config, o keystore.Options) (keystore.Backend, *keystore.Store, error) {
 	if cfg.HSM.Token != "" {
 		return nil, nil, errors.New(`hsm.token must be empty if store.backend is "lsa": domain controllers read the domain's keys`)
 	}
@@ -110,7 +125,7 @@ func openDomainStore(ctx context.Context, cfg *config, log *slog.Logger) (keysto
 	}
 	store, err := keystore.OpenDomain(ctx, backend, keystore.Domain{
 		DNSName: cfg.Domain.Name, NetBIOSName: cfg.Domain.NetBIOS, SID: cfg.Domain.SID,
-	}, keystore.Options{Log: log})
+	}, o)
 	if err != nil {
 		return nil, nil, errors.Join(err, backend.Close())
 	}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/internal/cli"
+)
+
+// addLifeCommands adds the commands about the life of keys.
+func addLifeCommands(std stdio, cmd *cobra.Command) {
+	cmd.AddCommand(
+		newKeysListCommand(std), newKeysShowCommand(std), newKeysWhoCommand(std), newKeysReplicasCommand(std),
+		newKeysRotateCommand(std), newKeysRollbackCommand(std),
+		newKeysRetireCommand(std), newKeysLockCommand(std), newKeysActivateCommand(std),
+	)
+}
+
+// lifeCommand completes a command that asks the store about one key, or about
+// all.
+func lifeCommand(cmd *cobra.Command, run func(ctx context.Context, cfg *config, args []string) error) *cobra.Command {
+	var file string
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		cfg, err := loadConfig(file, nil)
+		if err != nil {
+			return err
+		}
+		return run(cmd.Context(), cfg, args)
+	}
+	addConfigFlag(cmd, &file)
+	return cmd
+}
+
+// askLife has one request about the life of keys done.
+func askLife(ctx context.Context, std stdio, cfg *config, verb adminVerb, req *lifeRequest) (*lifeResponse, error) {
+	resp, err := ask(ctx, std, cfg, &adminRequest{Verb: verb, Life: req})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", verb, err)
+	}
+	return resp.Life, nil
+}
+
+// parseGUID reads the GUID of a command line.
+func parseGUID(text string) (dtyp.GUID, error) {
+	guid, err := dtyp.ParseGUID(text)
+	if err != nil {
+		return guid, cli.Usagef("%s: it must be the GUID of a key, as keys list prints it", text)
+	}
+	return guid, nil
+}
+
+func newKeysListCommand(std stdio) *cobra.Command {
+	asJSON := false
+	cmd := lifeCommand(&cobra.Command{
+		Use:   "list --config FILE",
+		Short: "print the keys, and how much each is used",
+		Long: `List prints a line for each key: its kind, its state, whether it is the current
+one of its kind, when it was made, when it was used last, how many secrets were
+unwrapped with it a day (in the last 30 days), and how many callers used it.
+
+Every server writes its counts down every ten seconds; what it has not written
+down yet is not in the numbers of the others. Times are in UTC.`,
+		Example: "  bkrpd keys list --config /var/lib/bkrpd/bkrpd.toml",
+		Args:    cobra.NoArgs,
+	}, func(ctx context.Context, cfg *config, _ []string) error {
+		resp, err := askLife(ctx, std, cfg, verbKeysList, nil)
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			return printJSON(std.out, map[string]any{"keys": resp.Keys})
+		}
+		return printKeys(std, resp.Keys)
+	})
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+func printKeys(std stdio, keys []keyEntry) error {
+	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "GUID\tKIND\tSTATE\tCURRENT\tCREATED\tLAST USED\tUNWRAPS/DAY\tCALLERS")
+	for _, k := range keys {
+		current := "-"
+		if k.Current {
+			current = "yes"
+		}
+		fmt.Fprintf(w, "%v\t%s\t%v\t%s\t%s\t%s\t%s\t%s\n", k.GUID, orWord(k.Kind, "damaged"), k.State, current,
+			timeText(k.Created, time.DateOnly, "unknown"), timeText(k.LastUsed, minutes, "never"), rateText(k.PerDay), k.callersText())
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, k := range keys {
+		k.warn(std.err)
+	}
+	return nil
+}
+
+const minutes = "2006-01-02 15:04"
+
+func orWord(s, word string) string {
+	if s == "" {
+		return word
+	}
+	return s
+}
+
+// timeText is a time in UTC, or word for the zero one.
+func timeText(t time.Time, layout, word string) string {
+	if t.IsZero() {
+		return word
+	}
+	return t.UTC().Format(layout)
+}
+
+// rateText never says 0 where there was something.
+func rateText(r float64) string {
+	switch {
+	case r == 0:
+		return "0"
+	case r < 0.1:
+		return "<0.1"
+	case r < 10:
+		return fmt.Sprintf("%.1f", r)
+	}
+	return fmt.Sprintf("%.0f", r)
+}
+
+func (k *keyEntry) callersText() string {
+	if k.More {
+		return fmt.Sprintf("%d or more", k.Callers)
+	}
+	return fmt.Sprint(k.Callers)
+}
+
+// warn tells what is damaged.
+func (k *keyEntry) warn(w io.Writer) {
+	if k.Error != "" {
+		fmt.Fprintf(w, "warning: key %v: %s\n", k.GUID, k.Error)
+	}
+	for _, name := range k.Damaged {
+		fmt.Fprintf(w, "warning: %s is damaged: key %v was used more often than is said here\n", name, k.GUID)
+	}
+	if k.Lost {
+		fmt.Fprintf(w, "warning: a record of the use of key %v was lost: it was used more often than is said here\n", k.GUID)
+	}
+}
+
+func newKeysShowCommand(std stdio) *cobra.Command {
+	asJSON := false
+	cmd := lifeCommand(&cobra.Command{
+		Use:   "show GUID --config FILE",
+		Short: "print all that is known about a key",
+		Long: `Show prints what keys list says of a key, and besides how often it was used in
+all, and how many secrets were unwrapped with it on each of the last 90 days.
+The key itself is not printed; see keys export.`,
+		Example: "  bkrpd keys show 3c9d5a5e-8a1c-4f5b-9c58-0f8a3a1c7d11 --config /var/lib/bkrpd/bkrpd.toml",
+		Args:    cobra.ExactArgs(1),
+	}, func(ctx context.Context, cfg *config, args []string) error {
+		guid, err := parseGUID(args[0])
+		if err != nil {
+			return err
+		}
+		resp, err := askLife(ctx, std, cfg, verbKeysShow, &lifeRequest{GUID: guid})
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			return printJSON(std.out, resp.Keys[0])
+		}
+		return printKey(std, &resp.Keys[0])
+	})
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func printKey(std stdio, k *keyEntry) error {
+	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
+	line := func(name, format string, args ...any) { fmt.Fprintf(w, name+"\t"+format+"\n", args...) }
+	line("key", "%v", k.GUID)
+	line("kind", "%s", orWord(k.Kind, "damaged"))
+	line("state", "%v", k.State)
+	if !k.Since.IsZero() {
+		line("since", "%s", timeText(k.Since, minutes, ""))
+	}
+	line("current", "%v", k.Current)
+	line("created", "%s", timeText(k.Created, minutes, "unknown"))
+	if k.Certificate != "" {
+		line("certificate", "sha256 %s", k.Certificate)
+	}
+	line("counted since", "%s", timeText(k.CountedSince, minutes, "never used"))
+	line("last used", "%s", timeText(k.LastUsed, minutes, "never"))
+	line("wraps", "%d", k.Wraps)
+	line("retrieves", "%d", k.Retrieves)
+	line("unwraps", "%d", k.Unwraps)
+	line("unwraps per day", "%s", rateText(k.PerDay))
+	for _, d := range k.Days {
+		line("  "+d.Day, "%d", d.Unwraps)
+	}
+	line("callers", "%s", k.callersText())
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	k.warn(std.err)
+	return nil
+}
