@@ -90,6 +90,10 @@ func printJSON(w io.Writer, v any) error {
 }
 
 func printKeys(std stdio, keys []keyEntry) error {
+	if len(keys) == 0 {
+		fmt.Fprintln(std.err, "the store has no keys yet; the first call that needs one makes it")
+		return nil
+	}
 	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "GUID\tKIND\tSTATE\tCURRENT\tCREATED\tLAST USED\tUNWRAPS/DAY\tCALLERS")
 	for _, k := range keys {

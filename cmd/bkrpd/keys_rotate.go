@@ -94,7 +94,11 @@ func (r *rotation) run(ctx context.Context, phase string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(r.session.std.out, "created %v key %v\n", e.Kind, e.Next)
+		what := "created"
+		if e.Resumed {
+			what = "going on with"
+		}
+		fmt.Fprintf(r.session.std.out, "%s %v key %v\n", what, e.Kind, e.Next)
 		if err := r.await(ctx, e); err != nil {
 			return err
 		}

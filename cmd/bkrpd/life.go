@@ -133,6 +133,8 @@ type rotationEntry struct {
 	Next     dtyp.GUID              `json:"next"`
 	Previous dtyp.GUID              `json:"previous"`
 	Lacking  []string               `json:"lacking,omitempty"`
+	// Resumed says that it had been begun before.
+	Resumed bool `json:"resumed,omitempty"`
 }
 
 func rotationOf(r keystore.Rotation, lacking []keystore.Replica) *lifeResponse {
@@ -156,9 +158,14 @@ func createRotation(ctx context.Context, store *keystore.Store, req *lifeRequest
 		return nil, err
 	}
 	if r, err := store.Rotation(ctx, kind); req.Resume && err == nil && r.Phase == keystore.RotationCreated {
-		return rotationOf(r, nil), nil
+		resp := rotationOf(r, nil)
+		resp.Rotation.Resumed = true
+		return resp, nil
 	}
 	r, err := store.BeginRotation(ctx, kind)
+	if errors.Is(err, keystore.ErrRotation) {
+		err = fmt.Errorf("%w (bkrpd keys rotate --phase prefer, or bkrpd keys rollback)", err)
+	}
 	if err != nil {
 		return nil, err
 	}
