@@ -17,7 +17,8 @@ import (
 // etcdNetwork is a cluster of which each member can be cut off.
 type etcdNetwork struct {
 	*peers.Etcd
-	hosts []*peers.Host
+	network *peers.Network
+	hosts   []*peers.Host
 }
 
 func startEtcdNetwork(t *testing.T) *etcdNetwork {
@@ -32,7 +33,7 @@ func startEtcdNetwork(t *testing.T) *etcdNetwork {
 			t.Error(err)
 		}
 	})
-	n := &etcdNetwork{}
+	n := &etcdNetwork{network: network}
 	for range 3 {
 		host, err := network.Join(t.Context())
 		if err != nil {

@@ -1,0 +1,152 @@
+package interop
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/seed05845750/bkrp"
+	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/keystore"
+)
+
+// A clusterHistory is what happened to a store and the servers on it: what
+// clients and operators asked and were told, what was broken and for how long,
+// and what etcd had, revision by revision. Times are since its beginning.
+type clusterHistory struct {
+	origin time.Time
+
+	mu     sync.Mutex
+	ops    []clusterOp
+	faults []clusterFault
+	// preloads says that servers read all keys ahead of their use.
+	preloads bool
+	// pointers are the writes of the current key of each kind, and rotations
+	// those of the rotation, by revision.
+	pointers  map[keystore.KeyKind][]pointerWrite
+	rotations map[keystore.KeyKind][]rotationWrite
+	// born is the revision at which each key came to be.
+	born map[dtyp.GUID]int64
+}
+
+func newClusterHistory() *clusterHistory {
+	return &clusterHistory{
+		origin:    time.Now(),
+		pointers:  make(map[keystore.KeyKind][]pointerWrite),
+		rotations: make(map[keystore.KeyKind][]rotationWrite),
+		born:      make(map[dtyp.GUID]int64),
+	}
+}
+
+func (h *clusterHistory) now() time.Duration { return time.Since(h.origin) }
+
+// add records an operation that has ended.
+func (h *clusterHistory) add(o clusterOp) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ops = append(h.ops, o)
+}
+
+func (h *clusterHistory) addFault(f clusterFault) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.faults = append(h.faults, f)
+}
+
+// opAction is what was asked for.
+type opAction uint8
+
+const (
+	// opWrap has a server wrap a secret (ServerWrap).
+	opWrap opAction = iota
+	// opRetrieve takes the certificate from a server, under which a secret is
+	// then wrapped here (ClientWrap).
+	opRetrieve
+	// opUnwrap has the owner's secret opened.
+	opUnwrap
+	// opSteal has somebody else's secret opened.
+	opSteal
+	// opVerify is opUnwrap after everything has been mended.
+	opVerify
+	opBegin
+	opPrefer
+	opRollBack
+)
+
+func (a opAction) String() string {
+	return [...]string{"wrap", "retrieve", "unwrap", "steal", "verify", "begin", "prefer", "roll back"}[a]
+}
+
+// opOutcome is what the answer was.
+type opOutcome uint8
+
+const (
+	// opDone: what was asked for was done, and what came back is right.
+	opDone opOutcome = iota
+	// opRefused: the server answered with a status, or the store with an error
+	// that says that nothing was done.
+	opRefused
+	// opLost: there was no answer, or one that leaves open what was done.
+	opLost
+	// opWrong: something else came back than had been wrapped.
+	opWrong
+)
+
+func (o opOutcome) String() string { return [...]string{"done", "refused", "lost", "wrong"}[o] }
+
+// clusterOp is one operation. Start is before it was begun, and end after its
+// answer was had.
+type clusterOp struct {
+	action     opAction
+	server     int // -1 for operators
+	kind       keystore.KeyKind
+	key        dtyp.GUID // that was used, or handed out
+	secret     int       // 0 for none
+	start, end time.Duration
+	outcome    opOutcome
+	status     bkrp.Status // with opRefused by a server
+	err        string
+}
+
+func (o *clusterOp) String() string {
+	return fmt.Sprintf("%v of secret %d under %v key %v at server %d, from %v to %v: %v %v %s",
+		o.action, o.secret, o.kind, o.key, o.server, o.start, o.end, o.outcome, o.status, o.err)
+}
+
+// acknowledges reports whether a client let go of a secret after it.
+func (o *clusterOp) acknowledges() bool {
+	return (o.action == opWrap || o.action == opRetrieve) && o.outcome == opDone
+}
+
+// clusterFault is something that was broken for a while: a member of etcd, or a
+// server with what it was cut off from. From is before it was broken, and to
+// after it was seen to work again.
+type clusterFault struct {
+	etcd     bool
+	number   int
+	way      string
+	killed   bool // and so started anew
+	from, to time.Duration
+}
+
+func (f *clusterFault) String() string {
+	victim := "server"
+	if f.etcd {
+		victim = "etcd"
+	}
+	return fmt.Sprintf("%s %d %s from %v to %v", victim, f.number, f.way, f.from, f.to)
+}
+
+// pointerWrite is one write of a pointer. It happened between earliest and
+// latest.
+type pointerWrite struct {
+	rev              int64
+	key              dtyp.GUID
+	earliest, latest time.Duration
+}
+
+// rotationWrite is one write of a rotation.
+type rotationWrite struct {
+	rev int64
+	keystore.Rotation
+}
