@@ -106,6 +106,9 @@ const maxSeals = 2
 type sealedHeader struct {
 	Domain  Domain    `json:"domain"`
 	Created time.Time `json:"created"`
+	// Restoring names the dump that a store is being filled from, until it is
+	// whole; see Restore.
+	Restoring []byte `json:"restoring,omitempty"`
 }
 
 // parseHeader reads the entry "store".

@@ -44,9 +44,7 @@ type KeyFile struct {
 // which is on the disk when it returns. An existing file is left alone and is
 // an error (fs.ErrExist): it may be the only key to a store.
 func CreateKeyFile(path string) (*KeyFile, error) {
-	k := new(KeyFile)
-	rand.Read(k.key[:])
-	k.id = keyFileID(k.key)
+	k := newKeyFile()
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("keystore: creating key file: %w", err)
@@ -58,6 +56,17 @@ func CreateKeyFile(path string) (*KeyFile, error) {
 	}
 	return k, nil
 }
+
+func newKeyFile() *KeyFile {
+	k := new(KeyFile)
+	rand.Read(k.key[:])
+	k.id = keyFileID(k.key)
+	return k
+}
+
+// NewThrowAwaySealer is a Sealer with a KEK that is drawn for it and stands
+// nowhere else: what it seals is lost with it. It is for stores in memory.
+func NewThrowAwaySealer() Sealer { return newKeyFile() }
 
 // ReadKeyFile reads the KEK from a file that nobody but its owner may read.
 // A file that others may read, or that is damaged, is ErrKeyFile.

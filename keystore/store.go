@@ -23,8 +23,8 @@ type Options struct {
 	Log *slog.Logger
 	// Now is the clock, for the dates in certificates. Default: time.Now.
 	Now func() time.Time
-	// Preload has all keys read into memory, and new ones as they come, so that
-	// unwrapping goes on while the backend is away.
+	// Preload has all keys and accounts read into memory, and new ones as they
+	// come, so that unwrapping goes on while the backend is away.
 	Preload bool
 	// Replica is the name under which the Store reports to others that it serves
 	// the keys, for PreferRotation and FinishRekey to wait for it. Default: it
@@ -135,6 +135,9 @@ func Open(ctx context.Context, backend Backend, sealer Sealer, o Options) (*Stor
 	v, inner, err := h.unlock(ctx, backend, sealer)
 	if err != nil {
 		return nil, err
+	}
+	if len(inner.Restoring) != 0 {
+		return nil, fmt.Errorf("opening store %v: %w", h.ID, ErrRestoring)
 	}
 	s := &Store{vault: v, id: h.ID, domain: inner.Domain, created: inner.Created, sealers: []Sealer{sealer}}
 	v.renew = s.renewDataKeys
