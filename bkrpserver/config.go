@@ -157,6 +157,9 @@ type Config struct {
 	// RequireMIC refuses NTLM clients that do not protect the negotiation by a
 	// MIC. Windows, Samba and Go clients do; impacket up to 0.10 does not.
 	RequireMIC bool
+	// CanaryInterval is how often a secret is wrapped and opened under the current
+	// keys, to see that they work, from New on; see Server.Health. 0 is never.
+	CanaryInterval time.Duration
 	// Logger gets what an operator may want to know; nil is slog.Default().
 	Logger *slog.Logger
 }

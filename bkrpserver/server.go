@@ -21,6 +21,7 @@ type Server struct {
 	backupKey *dcerpc.Server
 	smb       *smb2.Server
 	logon     *logon
+	canary    *canary
 
 	mu        sync.Mutex
 	closing   bool
@@ -75,7 +76,10 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{cfg: cfg, backupKey: backupKey, smb: smb, logon: logon}, nil
+	return &Server{
+		cfg: cfg, backupKey: backupKey, smb: smb, logon: logon,
+		canary: startCanary(cfg.Service, cfg.logger(), cfg.CanaryInterval),
+	}, nil
 }
 
 // stubOverhead is what a request's stub has besides pDataIn, in octets, with
@@ -101,6 +105,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	err := s.smb.Shutdown(ctx)
 	closing.Wait()
+	s.canary.close()
 	s.logon.close()
 	return errors.Join(append(errs, err)...)
 }

@@ -28,6 +28,7 @@ type config struct {
 	ServerWrapSrvKey string   `toml:"serverwrap_srvkey" oneof:"full|leading64" doc:"How much of a server key wraps new secrets: all 256 bytes, as Windows does, or the leading 64 of the 2014 text."`
 	MaxInput         size     `toml:"max_input" doc:"Largest input of one call; a longer one is refused before it is held."`
 	Control          string   `toml:"control" doc:"Unix socket for the admin commands, made with mode 0600."`
+	CanaryInterval   duration `toml:"canary_interval" doc:"How often a secret is wrapped and opened under the current keys, to see that they work; 0s is never."`
 	ShutdownGrace    duration `toml:"shutdown_grace" doc:"How long calls in flight may take to end at shutdown."`
 
 	Log    logConfig    `toml:"log"`
@@ -114,6 +115,7 @@ func defaultConfig() config {
 		ServerWrapSrvKey: "full",
 		MaxInput:         4 << 20,
 		Control:          "bkrpd.sock",
+		CanaryInterval:   duration(5 * time.Minute),
 		ShutdownGrace:    duration(10 * time.Second),
 		Log:              logConfig{Level: "info", Format: "text"},
 		Store:            defaultStoreConfig(),
@@ -163,6 +165,7 @@ func (c *config) check() []fault {
 	need(len(c.Pipes) > 0, "pipes", "must name at least one pipe")
 	need(c.MaxInput >= 1<<10 && c.MaxInput <= 64<<20, "max_input", "must be between 1KiB and 64MiB")
 	need(c.Control != "", "control", "must be a path")
+	need(c.CanaryInterval == 0 || c.CanaryInterval >= duration(time.Second), "canary_interval", "must be 0s, or 1s or more")
 	need(c.ShutdownGrace >= 0, "shutdown_grace", "must not be negative")
 	need(isDomainName(c.Domain.Name), "domain.name", "must be a DNS name such as corp.example")
 	need(isNetBIOSName(c.Domain.NetBIOS), "domain.netbios", `must be 1 to 15 characters, none of them one of . \ / : * ? " < > |`)

@@ -201,6 +201,7 @@ func serverConfig(cfg *config, store *keystore.Store, log *slog.Logger) bkrpserv
 		Kerberos:       kerberosConfig(&cfg.Auth),
 
 		RequireSecretEncryption: cfg.LSA.SecretEncryption == "require",
+		CanaryInterval:          time.Duration(cfg.CanaryInterval),
 
 		Logger: log,
 		Limits: bkrpserver.Limits{
