@@ -71,7 +71,8 @@ var layerImports = map[string][]string{
 	"internal/split": {},
 	// What a key looks like outside a store; it knows of no store.
 	"internal/keyform": {".", "dtyp"},
-	"cmd/bkrpd": {".", "dtyp", "internal/cli", "internal/keyform", "keystore", "keystore/boltstore", "keystore/etcdstore", "keystore/hsm",
+	"internal/backup":  {"dtyp", "internal/split", "keystore"},
+	"cmd/bkrpd": {".", "dtyp", "internal/backup", "internal/cli", "internal/keyform", "internal/split", "keystore", "keystore/boltstore", "keystore/etcdstore", "keystore/hsm",
 		"keystore/lsastore", "bkrpserver", "bkrpclient"},
 	"cmd/bkrp": {".", "dtyp", "internal/cli", "dpapi", "bkrpclient"},
 
@@ -82,7 +83,7 @@ var layerImports = map[string][]string{
 // layerForeign says which packages may stand on a module or package from
 // elsewhere; the longest prefix of an import decides.
 var layerForeign = map[string][]string{
-	"filippo.io/age":               {"internal/keyform", "cmd/bkrpd"},
+	"filippo.io/age":               {"internal/backup", "internal/keyform", "cmd/bkrpd"},
 	"filippo.io/bigmod":            {"."},
 	"github.com/BurntSushi/toml":   {"cmd/bkrpd"},
 	"github.com/cloudflare/circl":  {"internal/split"},
