@@ -36,6 +36,7 @@ func TestSealers(t *testing.T) {
 	for name, test := range map[string]struct{ sealer, other, otherKind Sealer }{
 		"key file":   {one, two, quick(t, "one")},
 		"passphrase": {quick(t, "one"), quick(t, "One"), two},
+		"token":      {testTokenSealer(t), testTokenSealer(t), one},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, plain, bound := t.Context(), bytes.Repeat([]byte{7}, keySize), []byte("bound")
