@@ -292,3 +292,52 @@ func TestCounterOfRIDsIsTurnedBack(t *testing.T) {
 		})
 	}
 }
+
+// While the backend is away, who could log on before still can, and who could not
+// still cannot; a change of an account that was told of is not undone.
+func TestAccountsWhileBackendIsAway(t *testing.T) {
+	other, b, kek := newStore(t)
+	alice, err := other.AddAccount(t.Context(), "alice", "Correct.Horse.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &away{Backend: b}
+	s := openPreloaded(t, a, kek)
+	eventually(t, s.KnowsAccounts) // without having been asked for one
+	if _, err := other.AddAccount(t.Context(), "bob", "Correct.Horse.2"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() bool { _, err := s.Account(t.Context(), "bob"); return err == nil && s.KnowsAccounts() })
+	a.leave(true)
+	for range 2 { // before it is noticed, and after
+		for _, name := range []string{"alice", "bob"} {
+			if _, err := s.Account(t.Context(), name); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if got, err := s.AccountBySID(t.Context(), alice.SID); err != nil || got.Name != "alice" {
+			t.Errorf("SID of alice: %v, %v", got.Name, err)
+		}
+		if _, err := s.Account(t.Context(), "carol"); !errors.Is(err, keystore.ErrNoAccount) {
+			t.Errorf("carol: %v, want ErrNoAccount", err)
+		}
+		eventually(t, func() bool { return !s.Following() })
+	}
+	if _, err := s.Accounts(t.Context()); !errors.Is(err, keystoretest.ErrFault) {
+		t.Errorf("the list of accounts: %v, want the fault", err)
+	}
+	if err := other.SetDisabled(t.Context(), "alice", true); err != nil {
+		t.Fatal(err)
+	}
+	a.leave(false)
+	eventually(t, func() bool { got, err := s.Account(t.Context(), "alice"); return err == nil && got.Disabled })
+	a.leave(true)
+	eventually(t, func() bool { return !s.Following() })
+	if got, err := s.Account(t.Context(), "alice"); err != nil || !got.Disabled {
+		t.Errorf("alice, disabled before: %v, disabled %v", err, got.Disabled)
+	}
+	s.ForgetAccount("alice") // as when this store was told, or changed it itself
+	if _, err := s.Account(t.Context(), "alice"); !errors.Is(err, keystoretest.ErrFault) {
+		t.Errorf("alice, changed since: %v, want the fault", err)
+	}
+}

@@ -31,6 +31,9 @@ type book struct {
 	// damaged has the errors of the entries that are not what was written, by
 	// folded name: they keep one account from logging on, and not all.
 	damaged map[string]error
+	// last is the accounts as they were when the backend's watch broke; nil when
+	// one of them is known to have changed since.
+	last *book
 }
 
 func (d *directory) init(s *Store) {
@@ -64,6 +67,24 @@ func (d *directory) read(ctx context.Context) (*book, error) {
 		d.book.Store(b)
 	}
 	return b, nil
+}
+
+// readForUse is read for those who log on. While the backend is away it returns
+// the accounts as they were before, and while its watch is broken does so without
+// asking: or nobody could have a secret unwrapped then. Whether a name is among
+// them takes the same time to tell, either way.
+func (d *directory) readForUse(ctx context.Context) (*book, error) {
+	b := d.book.Load()
+	if !b.known && b.last != nil && !d.store.following.Load() {
+		return b.last, nil
+	}
+	b, err := d.read(ctx)
+	if err != nil && ctx.Err() == nil {
+		if last := d.book.Load().last; last != nil {
+			return last, nil
+		}
+	}
+	return b, err
 }
 
 // load reads all accounts from the backend.
@@ -121,7 +142,15 @@ func (d *directory) forget(name string) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.book.Store(&book{generation: d.book.Load().generation + 1})
+	old := d.book.Load()
+	b := &book{generation: old.generation + 1}
+	if name == AnyName { // nothing is known of a change
+		b.last = old.last
+		if old.known {
+			b.last = old
+		}
+	}
+	d.book.Store(b)
 }
 
 // Accounts returns all accounts, sorted by name. If some are damaged, the
@@ -140,9 +169,10 @@ func (s *Store) Accounts(ctx context.Context) ([]Account, error) {
 
 // Account returns the account of a name in whatever case ([MS-NLMP] 3.3.2).
 // ErrNoAccount means that there is none, ErrCorrupt that it is damaged; any
-// other error that the store cannot tell.
+// other error that the store cannot tell. While the backend is away it answers
+// with the accounts as they were before, so that logging on goes on.
 func (s *Store) Account(ctx context.Context, name string) (Account, error) {
-	b, err := s.accounts.read(ctx)
+	b, err := s.accounts.readForUse(ctx)
 	if err != nil {
 		return Account{}, err
 	}
@@ -159,7 +189,7 @@ func (s *Store) Account(ctx context.Context, name string) (Account, error) {
 
 // AccountBySID returns the account of a SID. The errors are those of Account.
 func (s *Store) AccountBySID(ctx context.Context, sid dtyp.SID) (Account, error) {
-	b, err := s.accounts.read(ctx)
+	b, err := s.accounts.readForUse(ctx)
 	if err != nil {
 		return Account{}, err
 	}

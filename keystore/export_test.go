@@ -47,3 +47,9 @@ func (s *Store) Forget(guid dtyp.GUID) {
 	s.client.forget(keySecret(guid))
 	s.server.forget(keySecret(guid))
 }
+
+// KnowsAccounts reports whether all accounts are in memory.
+func (s *Store) KnowsAccounts() bool { return s.accounts.book.Load().known }
+
+// ForgetAccount does what the news of an account's change does.
+func (s *Store) ForgetAccount(name string) { s.changed(accountEntry(name)) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,7 +44,8 @@ func (w *warming) add(name string) {
 	if w.wake == nil {
 		return
 	}
-	if _, isKey := keyOf(name); name != headerName && name != AnyName && !(w.keys && isKey) {
+	_, isKey := keyOf(name)
+	if name != headerName && name != AnyName && !(w.keys && (isKey || strings.HasPrefix(name, accountPrefix))) {
 		return
 	}
 	w.mu.Lock()
@@ -113,6 +115,12 @@ func (s *Store) warmUp(ctx context.Context, all bool, names []string) error {
 			}
 			continue
 		}
+		if strings.HasPrefix(name, accountPrefix) {
+			if _, err := s.accounts.read(ctx); err != nil {
+				return err
+			}
+			continue
+		}
 		// Of the header alone. What is under a newer data key brings it in as well.
 		err := s.renewDataKeys(ctx)
 		if errors.Is(err, ErrWrongKEK) || errors.Is(err, ErrCorrupt) {
@@ -127,6 +135,9 @@ func (s *Store) warmUp(ctx context.Context, all bool, names []string) error {
 	}
 	states, err := s.readStates(ctx)
 	if err != nil || !s.warming.keys {
+		return err
+	}
+	if _, err := s.accounts.read(ctx); err != nil {
 		return err
 	}
 	entries, err := s.vault.backend.List(ctx, SecretPrefix)
