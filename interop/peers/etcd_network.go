@@ -103,7 +103,9 @@ func (n *Network) Close() error {
 	ctx := context.Background()
 	var errs []error
 	for _, h := range n.hosts {
-		errs = append(errs, ip(ctx, "netns", "del", h.namespace)) // its cable goes with it
+		// The cable first, and by itself: the system takes its time to remove a
+		// namespace and what is in it, and a next network takes the same names.
+		errs = append(errs, ip(ctx, "link", "del", h.link), ip(ctx, "netns", "del", h.namespace))
 	}
 	return errors.Join(append(errs, ip(ctx, "link", "del", n.bridge))...)
 }
