@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,8 @@ type KeyInfo struct {
 	Err error
 }
 
-// Keys returns what the store knows about its keys, sorted by Created.
+// Keys returns what the store knows about its keys, sorted by Kind
+// and Created.
 func (s *Store) Keys(ctx context.Context) ([]KeyInfo, error) {
 	if s.vault.bare {
 		return nil, fmt.Errorf("listing the keys: %w", ErrDomainKeys)
@@ -69,10 +71,7 @@ func (s *Store) Keys(ctx context.Context) ([]KeyInfo, error) {
 		list = append(list, k)
 	}
 	slices.SortStableFunc(list, func(a, b KeyInfo) int {
-		if c := a.Created.Compare(b.Created); c != 0 {
-			return c
-		}
-		return strings.Compare(a.GUID.String(), b.GUID.String())
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), a.Created.Compare(b.Created), strings.Compare(a.GUID.String(), b.GUID.String()))
 	})
 	return list, nil
 }
