@@ -25,6 +25,9 @@ type adminRequest struct {
 
 	// Life is for the verbs in lifeVerbs.
 	Life *lifeRequest `json:"life,omitempty"`
+
+	// Backup is for verbBackup.
+	Backup *backupRequest `json:"backup,omitempty"`
 }
 
 // clear overwrites the secrets in the request.
@@ -42,6 +45,7 @@ const (
 	verbUserList   adminVerb = "user list"
 	verbKeysImport adminVerb = "keys import"
 	verbKeysExport adminVerb = "keys export"
+	verbBackup     adminVerb = "backup"
 )
 
 // adminResponse is what came of it; Error is "" on success.
@@ -57,6 +61,8 @@ type adminResponse struct {
 	// away by itself.
 	Life  *lifeResponse `json:"life,omitempty"`
 	Again bool          `json:"again,omitempty"`
+	// Backup answers verbBackup.
+	Backup *backupResponse `json:"backup,omitempty"`
 }
 
 type adminUser struct {
@@ -73,6 +79,8 @@ func administer(ctx context.Context, store *keystore.Store, req *adminRequest, a
 		resp.Keys, err = administerImport(ctx, store, req, audit)
 	case verbKeysExport:
 		resp.Keys, resp.Left, err = administerExport(ctx, store, req, audit)
+	case verbBackup:
+		resp.Backup, err = administerBackup(ctx, store, req.Backup, audit)
 	default:
 		if act, ok := lifeVerbs[req.Verb]; ok {
 			resp.Life, err = administerLife(ctx, store, req, act, audit)

@@ -44,7 +44,8 @@ Exit codes: 0 done, 1 an error, 2 a mistake in the command line.`,
 	root.SetIn(std.in)
 	root.SetOut(std.out)
 	root.SetErr(std.err)
-	root.AddCommand(newDemoCommand(std), newInitCommand(std), newServeCommand(std), newUserCommand(std), newKeysCommand(std), newRekeyCommand(std))
+	root.AddCommand(newDemoCommand(std), newInitCommand(std), newServeCommand(std), newUserCommand(std), newKeysCommand(std), newRekeyCommand(std),
+		newBackupCommand(std), newRestoreCommand(std), newDrillCommand(std), newCombineCommand(std))
 	return root
 }
 

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seed05845750/bkrp/internal/backup"
+	"github.com/seed05845750/bkrp/keystore"
+	"github.com/seed05845750/bkrp/keystore/boltstore"
+)
+
+// verbRestore is for the audit trail; no daemon is asked for it.
+const verbRestore adminVerb = "restore"
+
+// newRestoreCommand is "bkrpd restore".
+func newRestoreCommand(std stdio) *cobra.Command {
+	var (
+		file string
+		o    openOptions
+	)
+	cmd := &cobra.Command{
+		Use:   "restore FILE { --identity FILE | --share-file FILE... } --config FILE",
+		Short: "fill an empty store with what is in a backup",
+		Long: `Restore makes the store that the configuration describes out of a backup. There may
+be none yet, or one that "bkrpd init" made and nobody used; anything else is left
+alone. The domain of the configuration has to be that of the backup, with its SID;
+all else may differ: another machine, etcd in place of the file, another
+key-encryption key, which seals what is restored (its file is made if there is none).
+
+An interrupted restore leaves a store that no server serves; run it again with the
+same backup, and it goes on. In the end everything is read again and compared, and a
+secret is wrapped and opened under every key.
+
+What comes of it is a store of its own: values and servers of the old one do not mix
+with it. The next RID for an account is set ` + fmt.Sprint(keystore.RestoredRIDs) + ` higher than in the backup, so that
+nobody gets the SID of an account that was added after it.
+
+` + openHelp,
+		Example: `  bkrpd restore monday.bkrp --identity me.key --config /var/lib/bkrpd/bkrpd.toml`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := loadConfig(file, nil)
+			if err != nil {
+				return err
+			}
+			if cfg.Store.Backend == backendLSA {
+				return errors.New(`restore: store.backend is "lsa": the domain keeps its keys itself, and its own backup has them`)
+			}
+			b, err := o.open(std, args[0])
+			if err != nil {
+				return fmt.Errorf("restore: %w", err)
+			}
+			defer b.Clear()
+			if err := restore(cmd.Context(), std, cfg, args[0], b); err != nil {
+				return fmt.Errorf("restore: %w", err)
+			}
+			return nil
+		},
+	}
+	addConfigFlag(cmd, &file)
+	o.addFlags(cmd)
+	return cmd
+}
+
+// restore fills the store, puts that on the audit trail, and proves what came of
+// it.
+func restore(ctx context.Context, std stdio, cfg *config, path string, b *backup.Backup) error {
+	m := &b.Manifest
+	if err := checkDomain(cfg, m.Domain); err != nil {
+		return fmt.Errorf("%w (the backup is of %s)", err, m.Domain.DNSName)
+	}
+	for _, problem := range b.Dump.Check() {
+		fmt.Fprintf(std.err, "warning: in the backup, and so in the store: %v\n", problem)
+	}
+	audit := &keyAudit{Log: slog.New(auditHandler{newLogger(std.err, cfg).Handler()}), UID: os.Getuid()}
+	err := fillStore(ctx, cfg, b.Dump)
+	if err == nil {
+		err = proveStore(ctx, std, cfg, m)
+	}
+	auditErr := audit.recordWhole(ctx, verbRestore, err, slog.String("backup", path), slog.String("of", m.Store.String()),
+		slog.Time("taken", m.Taken), slog.Int("keys", len(m.Keys)), slog.Int("accounts", m.Accounts))
+	if err := errors.Join(err, auditErr); err != nil {
+		return err
+	}
+	fmt.Fprintf(std.out, "restored %s to %s: %d keys, %d accounts, %d entries, as they were on %s\n", m.Domain.DNSName, cfg.Store.place(),
+		len(m.Keys), m.Accounts, m.Entries, m.Taken.Format("2006-01-02 15:04:05 MST"))
+	return nil
+}
+
+// fillStore restores a dump into the store that is configured.
+func fillStore(ctx context.Context, cfg *config, dump *keystore.Dump) error {
+	backend, err := emptyBackend(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	sealer, err := createKEK(ctx, cfg)
+	if err != nil {
+		return errors.Join(err, backend.Close())
+	}
+	err = keystore.Restore(ctx, backend, sealer, dump)
+	if err != nil {
+		err = fmt.Errorf("into %s: %w", cfg.Store.place(), err)
+	}
+	return errors.Join(err, closeKEK(sealer), backend.Close())
+}
+
+// emptyBackend opens what is to hold the store, and makes its file if there is
+// none.
+func emptyBackend(ctx context.Context, cfg *config) (keystore.Backend, error) {
+	if cfg.Store.Backend == backendEtcd {
+		return openEtcd(ctx, &cfg.Store.Etcd)
+	}
+	backend, err := boltstore.Create(cfg.Store.Bolt.Path, boltstore.Options{})
+	if errors.Is(err, fs.ErrExist) {
+		backend, err = boltstore.Open(cfg.Store.Bolt.Path, boltstore.Options{})
+	}
+	if errors.Is(err, keystore.ErrCorrupt) {
+		err = fmt.Errorf("%w; if it is what an interrupted restore left and no daemon ever used it, remove it", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return backend, nil
+}
+
+// proveStore opens the store as a daemon does and tries every key in it.
+func proveStore(ctx context.Context, std stdio, cfg *config, m *backup.Manifest) error {
+	store, closeStore, err := openStore(ctx, cfg, keystore.Options{})
+	if err != nil {
+		return fmt.Errorf("opening what was restored: %w", err)
+	}
+	var failed []error
+	for _, k := range m.Keys {
+		if k.Kind == backup.KindDamaged || k.State == keystore.KeyLocked {
+			continue // it is as it was, and not to be opened
+		}
+		switch r := tryKey(ctx, store, k); {
+		case !r.OK:
+			failed = append(failed, fmt.Errorf("key %v does not open what is wrapped under it: %s", k.GUID, r.Result))
+		case r.Result == resultToken:
+			fmt.Fprintf(std.err, "warning: key %v needs the token that it was made in (hsm.token)\n", k.GUID)
+		}
+	}
+	return errors.Join(append(failed, closeStore())...)
+}
