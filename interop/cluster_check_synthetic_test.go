@@ -169,6 +169,11 @@ func TestClusterCheckUnsound(t *testing.T) {
 		{"no answer while a member of etcd is away", available, fault(clusterFault{etcd: true, number: 1, from: 16 * second, to: 20 * second})},
 		{"no answer while another server is away", available, fault(clusterFault{number: 0, killed: true, from: 16 * second, to: 20 * second})},
 		{"no answer of a server that is cut off from etcd", available, fault(clusterFault{number: 1, way: wayIsolated, from: 16 * second, to: 20 * second})},
+		{"no answer, with a key read long ago, of a server that is cut off from etcd", available, func(h *clusterHistory) {
+			h.faults = append(h.faults, clusterFault{number: 0, killed: true, from: 15 * second, to: 16 * second},
+				clusterFault{number: 0, way: wayIsolated, from: 25 * second, to: 28 * second})
+			h.refuse(opUnwrap, 0, oldKey, 1, 27*second, bkrp.StatusInternalError)
+		}},
 		{"an internal error of a sound server", available, func(h *clusterHistory) { h.refuse(opUnwrap, 1, oldKey, 1, 16*second, bkrp.StatusInternalError) }},
 		{"a key replaced without a rotation", replaced, func(h *clusterHistory) {
 			h.pointers[keystore.ClientWrap] = append(h.pointers[keystore.ClientWrap], pointerWrite{rev: 12, key: otherKey, earliest: 12 * second, latest: 12 * second})

@@ -20,6 +20,8 @@ const (
 	// until its watch of etcd stands again: 3 s to notice silence, 1 s of pause,
 	// and twice the 1 s that a member has to answer.
 	mending = 6 * time.Second
+	// reading is how long a server may take to read a new key ahead of its use.
+	reading = 2 * time.Second
 )
 
 // check returns what in a history must not be. Each rule is a function.
@@ -93,12 +95,19 @@ func (h *clusterHistory) checkSecrets(f *findings, servers int) {
 
 // checkAvailable: a server that is not itself broken unwraps what it has the key
 // of, whatever is with etcd. It has the key of what it used since it was started
-// last; where it reads keys ahead of their use, also of those made some time ago.
+// last; and since it reads keys ahead of their use, those that were there for a
+// while in which nothing kept it from that.
 func (h *clusterHistory) checkAvailable(f *findings) {
 	uses := make(map[serverKey][]time.Duration) // ends of operations that used it
+	since := make(map[dtyp.GUID]time.Duration)  // when it was acknowledged first
 	for i := range h.ops {
-		if o := &h.ops[i]; o.outcome == opDone && o.server >= 0 {
-			uses[serverKey{o.server, o.key}] = append(uses[serverKey{o.server, o.key}], o.end)
+		o := &h.ops[i]
+		if o.outcome != opDone || o.server < 0 {
+			continue
+		}
+		uses[serverKey{o.server, o.key}] = append(uses[serverKey{o.server, o.key}], o.end)
+		if first, ok := since[o.key]; !ok || o.end < first {
+			since[o.key] = o.end
 		}
 	}
 	for i := range h.ops {
@@ -108,8 +117,10 @@ func (h *clusterHistory) checkAvailable(f *findings) {
 			continue
 		}
 		started := h.started(o.server, o.start)
-		known := slices.ContainsFunc(uses[serverKey{o.server, o.key}], func(at time.Duration) bool { return started <= at && at < o.start })
-		if known || !h.troubled(o.start, o.end) {
+		used := slices.ContainsFunc(uses[serverKey{o.server, o.key}], func(at time.Duration) bool { return started <= at && at < o.start })
+		from := max(started, since[o.key])
+		read := o.start-from-h.excuse(o.server, from, o.start) > reading
+		if used || read || !h.troubled(o.start, o.end) {
 			f.add("a live server unwraps", "%v", o)
 		}
 	}

@@ -19,8 +19,6 @@ type clusterHistory struct {
 	mu     sync.Mutex
 	ops    []clusterOp
 	faults []clusterFault
-	// preloads says that servers read all keys ahead of their use.
-	preloads bool
 	// pointers are the writes of the current key of each kind, and rotations
 	// those of the rotation, by revision.
 	pointers  map[keystore.KeyKind][]pointerWrite

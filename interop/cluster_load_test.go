@@ -139,8 +139,8 @@ func (o *clusterOp) judge(h *clusterHistory, err error) {
 	h.add(*o)
 }
 
-// wrap has the server wrap a secret.
-func (l *clusterLoad) wrap(ctx context.Context, c *clusterCaller) {
+// wrap has the server wrap a secret, and reports whether it did.
+func (l *clusterLoad) wrap(ctx context.Context, c *clusterCaller) bool {
 	s := l.fresh()
 	o := clusterOp{action: opWrap, server: c.server, kind: keystore.ServerWrap, secret: s.number, start: l.history.now()}
 	err := c.call(ctx, func(ctx context.Context, client *bkrpclient.Client) (err error) {
@@ -153,11 +153,11 @@ func (l *clusterLoad) wrap(ctx context.Context, c *clusterCaller) {
 			o.key = blob.KeyGUID
 		}
 	}
-	l.acknowledge(s, &o, err)
+	return l.acknowledge(s, &o, err)
 }
 
 // retrieve takes the certificate from the server, and wraps a secret here.
-func (l *clusterLoad) retrieve(ctx context.Context, c *clusterCaller, version uint32) {
+func (l *clusterLoad) retrieve(ctx context.Context, c *clusterCaller, version uint32) bool {
 	s := l.fresh()
 	o := clusterOp{action: opRetrieve, server: c.server, kind: keystore.ClientWrap, secret: s.number, start: l.history.now()}
 	var cert *bkrp.Certificate
@@ -169,7 +169,7 @@ func (l *clusterLoad) retrieve(ctx context.Context, c *clusterCaller, version ui
 		o.key = cert.GUID
 		s.blob, err = bkrp.WrapClient(cert, l.domain.sids[c.user], s.plain, version)
 	}
-	l.acknowledge(s, &o, err)
+	return l.acknowledge(s, &o, err)
 }
 
 func (l *clusterLoad) fresh() *vaultedSecret {
@@ -178,12 +178,13 @@ func (l *clusterLoad) fresh() *vaultedSecret {
 	return s
 }
 
-func (l *clusterLoad) acknowledge(s *vaultedSecret, o *clusterOp, err error) {
+func (l *clusterLoad) acknowledge(s *vaultedSecret, o *clusterOp, err error) bool {
 	o.judge(l.history, err)
 	if err == nil {
 		s.op = *o
 		l.keep(s)
 	}
+	return err == nil
 }
 
 // unwrap has a secret opened, by its owner or not.

@@ -81,16 +81,19 @@ type clusterDomain struct {
 var clusterPasswords = map[string]string{peers.Alice: "Correct.Horse.2", peers.Bob: "Correct.Horse.3"}
 
 // newDomain makes a domain with users, as an operator would, and a directory for
-// each of its servers.
-func (c *cluster) newDomain(t *testing.T, name string) *clusterDomain {
+// each of its servers. Settings are KEY=VALUE.
+func (c *cluster) newDomain(t *testing.T, name string, settings ...string) *clusterDomain {
 	t.Helper()
 	d := &clusterDomain{prefix: "/" + name + "/", sids: make(map[string]dtyp.SID)}
 	dir := t.TempDir()
 	first := filepath.Join(dir, "0")
-	command(t, "", c.bkrpd, "init", "--dir", first, "--domain", "bkrp.test", "--netbios", "BKRP",
-		"--set", "store.backend=etcd", "--set", "store.etcd.prefix="+d.prefix,
-		"--set", "store.etcd.endpoints="+strings.Join(c.Endpoints(), ","),
-		"--set", "store.etcd.ca_file="+c.Client.CA, "--set", "store.etcd.cert_file="+c.Client.Cert, "--set", "store.etcd.key_file="+c.Client.Key)
+	settings = append(settings, "store.backend=etcd", "store.etcd.prefix="+d.prefix, "store.etcd.endpoints="+strings.Join(c.Endpoints(), ","),
+		"store.etcd.ca_file="+c.Client.CA, "store.etcd.cert_file="+c.Client.Cert, "store.etcd.key_file="+c.Client.Key)
+	initialize := []string{c.bkrpd, "init", "--dir", first, "--domain", "bkrp.test", "--netbios", "BKRP"}
+	for _, setting := range settings {
+		initialize = append(initialize, "--set", setting)
+	}
+	command(t, "", initialize...)
 	var err error
 	if d.kek, err = keystore.ReadKeyFile(filepath.Join(first, "kek.bin")); err != nil {
 		t.Fatal(err)
@@ -98,9 +101,7 @@ func (c *cluster) newDomain(t *testing.T, name string) *clusterDomain {
 	d.addUsers(t, c)
 	for i, place := range c.places {
 		s := &clusterServer{name: fmt.Sprintf("%s%d", name, i), dir: filepath.Join(dir, strconv.Itoa(i)), bkrpd: c.bkrpd, place: place}
-		if i > 0 {
-			s.copyFrom(t, first)
-		}
+		s.copyFrom(t, first)
 		d.servers = append(d.servers, s)
 	}
 	return d
@@ -171,16 +172,20 @@ type clusterServer struct {
 	pid   int
 }
 
-// copyFrom makes the directory of a further server on the same store.
+// copyFrom makes the directory of a server on the store that was made in first,
+// which is that of the first server.
 func (s *clusterServer) copyFrom(t *testing.T, first string) {
 	t.Helper()
-	if err := os.Mkdir(s.dir, 0o700); err != nil {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"kek.bin", "bkrpd.toml"} {
 		text, err := os.ReadFile(filepath.Join(first, name))
 		if err != nil {
 			t.Fatal(err)
+		}
+		if name == "bkrpd.toml" {
+			text = []byte(setKey(t, string(text), "store.replica", strconv.Quote(s.name)))
 		}
 		if err := os.WriteFile(filepath.Join(s.dir, name), text, 0o600); err != nil {
 			t.Fatal(err)
