@@ -35,13 +35,16 @@ type DumpEntry struct {
 	Value []byte
 }
 
+// Format writes the name, whatever the verb.
+func (e DumpEntry) Format(f fmt.State, _ rune) { fmt.Fprint(f, e.Name) }
+
 // String says how much there is, and nothing of what.
-func (d *Dump) String() string {
+func (d Dump) String() string {
 	return fmt.Sprintf("dump of store %v with %d entries", d.Store, len(d.Entries))
 }
 
 // Format writes String, whatever the verb.
-func (d *Dump) Format(f fmt.State, _ rune) { fmt.Fprint(f, d.String()) }
+func (d Dump) Format(f fmt.State, _ rune) { fmt.Fprint(f, d.String()) }
 
 // Clear overwrites the values.
 func (d *Dump) Clear() {
