@@ -79,7 +79,7 @@ func (s *Store) RotateClientWrapKey(ctx context.Context) (*ClientWrapKey, error)
 
 // SetCurrentClientWrapKey makes a key that is in the store the current one.
 func (s *Store) SetCurrentClientWrapKey(ctx context.Context, guid dtyp.GUID) error {
-	return s.client.setCurrent(ctx, guid)
+	return s.client.setCurrent(ctx, guid, always)
 }
 
 // ImportKeyPair adds a key pair under the GUID in its certificate, and makes
@@ -119,7 +119,7 @@ func (s *Store) holdsRSAKey(ctx context.Context, pair *bkrp.KeyPair) bool {
 // keepClientWrapKey is ImportKeyPair of a key that is there.
 func (s *Store) keepClientWrapKey(ctx context.Context, guid dtyp.GUID, makeCurrent bool) (*ClientWrapKey, error) {
 	if makeCurrent {
-		if err := s.client.setCurrent(ctx, guid); err != nil {
+		if err := s.client.setCurrent(ctx, guid, always); err != nil {
 			return nil, err
 		}
 	}

@@ -105,14 +105,17 @@ func (r *ring[K]) rotate(ctx context.Context) (K, error) {
 	if err != nil {
 		return none, err
 	}
-	if err := r.point(ctx, k.GUID()); err != nil {
+	if err := r.point(ctx, k.GUID(), always); err != nil {
 		return none, err
 	}
 	return k, nil
 }
 
-// setCurrent makes an existing key the current one.
-func (r *ring[K]) setCurrent(ctx context.Context, guid dtyp.GUID) error {
+// always lets a pointer be written in any case.
+func always(context.Context) error { return nil }
+
+// setCurrent makes an existing key the current one, while holds gives no error.
+func (r *ring[K]) setCurrent(ctx context.Context, guid dtyp.GUID, holds func(context.Context) error) error {
 	if _, err := r.key(ctx, guid); err != nil {
 		return err
 	}
@@ -128,22 +131,22 @@ func (r *ring[K]) setCurrent(ctx context.Context, guid dtyp.GUID) error {
 	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrCorrupt) {
 		return err
 	}
-	if err := r.point(ctx, guid); err != nil {
+	if err := r.point(ctx, guid, holds); err != nil {
 		return err
 	}
 	// See SetKeyState: of the two that cross each other one sees it.
 	err = r.store.checkActive(ctx, guid)
 	if errors.Is(err, ErrKeyState) && len(before) == dtyp.GUIDSize {
-		return errors.Join(err, r.point(ctx, dtyp.GUID(before)))
+		return errors.Join(err, r.point(ctx, dtyp.GUID(before), always))
 	}
 	return err
 }
 
-// point writes the pointer, whatever it was; of two who do so at the same
-// time the later one wins. The caller has the turn on the pointer, and the
-// key is durable.
-func (r *ring[K]) point(ctx context.Context, guid dtyp.GUID) error {
-	err := r.store.vault.put(ctx, r.pointer, guid[:])
+// point writes the pointer, whatever it was, while holds gives no error; of two
+// who do so at the same time the later one wins. The caller has the turn on the
+// pointer, and the key is durable.
+func (r *ring[K]) point(ctx context.Context, guid dtyp.GUID, holds func(context.Context) error) error {
+	err := r.store.vault.putWhile(ctx, r.pointer, guid[:], holds)
 	r.forget(r.pointer) // also after an error: the pointer may have been written
 	if err != nil {
 		return err
@@ -173,7 +176,7 @@ func (r *ring[K]) insert(ctx context.Context, guid dtyp.GUID, secret []byte, mak
 		return none, err
 	}
 	if makeCurrent {
-		if err := r.setCurrent(ctx, guid); err != nil {
+		if err := r.setCurrent(ctx, guid, always); err != nil {
 			return none, err
 		}
 	}

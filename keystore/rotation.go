@@ -208,12 +208,12 @@ func (s *Store) addKey(ctx context.Context, kind KeyKind) (dtyp.GUID, error) {
 	return k.GUID(), nil
 }
 
-// setCurrent makes a key the current one of its kind.
-func (s *Store) setCurrent(ctx context.Context, kind KeyKind, guid dtyp.GUID) error {
+// setCurrent makes a key the current one of its kind, while holds gives no error.
+func (s *Store) setCurrent(ctx context.Context, kind KeyKind, guid dtyp.GUID, holds func(context.Context) error) error {
 	if kind == ClientWrap {
-		return s.client.setCurrent(ctx, guid)
+		return s.client.setCurrent(ctx, guid, holds)
 	}
-	return s.server.setCurrent(ctx, guid)
+	return s.server.setCurrent(ctx, guid, holds)
 }
 
 // Lacking returns the replicas that live and have not reported to have a key in
@@ -270,9 +270,9 @@ func (s *Store) RollBackRotation(ctx context.Context, kind KeyKind) (Rotation, e
 	return s.endRotation(ctx, r, rev, RotationRolledBack, r.Previous)
 }
 
-// endRotation notes the phase first and moves the pointer then: of two who end
-// a rotation at the same time in different ways, one is told that it was too
-// late before it has changed anything.
+// endRotation notes the phase first and moves the pointer then, as long as the
+// phase is still that: of two who end a rotation at the same time in different
+// ways the later one has it, and the other is told.
 func (s *Store) endRotation(ctx context.Context, r Rotation, rev Revision, phase RotationPhase, current dtyp.GUID) (Rotation, error) {
 	if err := s.checkActive(ctx, current); err != nil {
 		return Rotation{}, err
@@ -288,5 +288,11 @@ func (s *Store) endRotation(ctx context.Context, r Rotation, rev Revision, phase
 	if r, err = s.writeRotation(ctx, rev, r); err != nil {
 		return Rotation{}, err
 	}
-	return r, s.setCurrent(ctx, r.Kind, current)
+	return r, s.setCurrent(ctx, r.Kind, current, func(ctx context.Context) error {
+		now, _, err := s.readRotation(ctx, r.Kind)
+		if err == nil && (now.Next != r.Next || now.Phase != r.Phase) {
+			err = fmt.Errorf("%w: meanwhile somebody else has it %s, to key %v", ErrRotation, now.Phase, now.Next)
+		}
+		return err
+	})
 }

@@ -3,6 +3,7 @@ package keystore_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 
 	"github.com/seed05845750/bkrp/dtyp"
@@ -47,6 +48,70 @@ func TestRotationWithoutAnswer(t *testing.T) {
 		want := mustCurrent(t, k, openStore(t, b, kek))
 		if got := mustCurrent(t, k, s); got != want || got == first {
 			t.Errorf("current is %v, the backend has %v", got, want)
+		}
+	})
+}
+
+// stalled is a backend on which one swap waits.
+type stalled struct {
+	keystore.Backend
+	name          string // of the entry
+	reached, free chan struct{}
+	once          sync.Once
+}
+
+func (s *stalled) CompareAndSwap(ctx context.Context, name string, old keystore.Revision, value []byte) (keystore.Revision, error) {
+	if name == s.name {
+		s.once.Do(func() { close(s.reached); <-s.free })
+	}
+	return s.Backend.CompareAndSwap(ctx, name, old, value)
+}
+
+// Of two who end a rotation at the same time the one has it who was later to say
+// how, whatever way the writes of the pointer take; and the other is told so,
+// unless both said the same.
+func TestRotationEndedTwice(t *testing.T) {
+	forKinds(t, func(t *testing.T, k kind) {
+		var keyKind keystore.KeyKind
+		if err := keyKind.UnmarshalText([]byte(k.name)); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			name string
+			end  func(s *keystore.Store, ctx context.Context, kind keystore.KeyKind) (keystore.Rotation, error)
+			want error
+		}{
+			{"preferred", (*keystore.Store).PreferRotation, keystore.ErrRotation},
+			{"rolled back", (*keystore.Store).RollBackRotation, nil},
+		} {
+			t.Run(c.name+", then rolled back", func(t *testing.T) {
+				other, b, kek := newStore(t)
+				before := mustCurrent(t, k, other)
+				slow := &stalled{Backend: b, name: k.pointer, reached: make(chan struct{}), free: make(chan struct{})}
+				s := openStore(t, slow, kek)
+				if _, err := other.BeginRotation(t.Context(), keyKind); err != nil {
+					t.Fatal(err)
+				}
+				ended := make(chan error, 1)
+				go func() {
+					_, err := c.end(s, t.Context(), keyKind)
+					ended <- err
+				}()
+				<-slow.reached
+				if _, err := other.RollBackRotation(t.Context(), keyKind); err != nil {
+					t.Errorf("rolling back in between: %v", err)
+				}
+				close(slow.free)
+				if err := <-ended; !errors.Is(err, c.want) {
+					t.Errorf("the first end: %v, want %v", err, c.want)
+				}
+				if r, err := other.Rotation(t.Context(), keyKind); err != nil || r.Phase != keystore.RotationRolledBack {
+					t.Errorf("the rotation is %s, %v", r.Phase, err)
+				}
+				if got := mustCurrent(t, k, openStore(t, b, kek)); got != before {
+					t.Errorf("current is %v, want %v, to which the rotation was rolled back", got, before)
+				}
+			})
 		}
 	})
 }

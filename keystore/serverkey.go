@@ -66,7 +66,7 @@ func (s *Store) RotateServerWrapKey(ctx context.Context) (*ServerWrapKey, error)
 
 // SetCurrentServerWrapKey makes a key that is in the store the current one.
 func (s *Store) SetCurrentServerWrapKey(ctx context.Context, guid dtyp.GUID) error {
-	return s.server.setCurrent(ctx, guid)
+	return s.server.setCurrent(ctx, guid, always)
 }
 
 // ImportServerKey adds a server key under a GUID, and makes it the current one

@@ -141,10 +141,19 @@ func randomGUID() (g dtyp.GUID) {
 
 // put seals and writes a value, whatever was there before.
 func (v *vault) put(ctx context.Context, name string, value []byte) error {
+	return v.putWhile(ctx, name, value, always)
+}
+
+// putWhile is put as long as holds gives no error, which is returned otherwise.
+// The value is not written over one that came after holds was asked.
+func (v *vault) putWhile(ctx context.Context, name string, value []byte, holds func(context.Context) error) error {
 	for range pointerAttempts {
 		_, rev, err := v.backend.Get(ctx, name)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return fmt.Errorf("reading %s: %w", name, err)
+		}
+		if err := holds(ctx); err != nil {
+			return err
 		}
 		if _, err = v.swap(ctx, name, rev, value); !errors.Is(err, ErrConflict) {
 			return err
