@@ -15,6 +15,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/interop/peers"
@@ -26,6 +27,8 @@ var (
 	_ keystore.Tokens         = (*hsm.Token)(nil)
 	_ keystore.TokenDecrypter = (*hsm.Key)(nil)
 )
+
+var testTime = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 
 // softHSM makes a SoftHSM that this process uses, until the test ends.
 func softHSM(t testing.TB, labels ...string) *peers.SoftHSM {

@@ -4,13 +4,11 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/seed05845750/bkrp/keystore/hsm"
 )
 
-var testTime = time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 
 func slot(n uint) *uint { return &n }
 
