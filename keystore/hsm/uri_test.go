@@ -9,7 +9,6 @@ import (
 	"github.com/seed05845750/bkrp/keystore/hsm"
 )
 
-
 func slot(n uint) *uint { return &n }
 
 func TestParseURI(t *testing.T) {
