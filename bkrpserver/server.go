@@ -103,10 +103,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for i, ln := range forwarded {
 		closing.Go(func() { errs[i] = ln.Shutdown(ctx) })
 	}
+	// At once, not afterwards: a logon that waits for the domain controller is a
+	// call in flight, which no one could cut off.
+	closing.Go(s.logon.close)
 	err := s.smb.Shutdown(ctx)
 	closing.Wait()
 	s.canary.close()
-	s.logon.close()
 	return errors.Join(append(errs, err)...)
 }
 
