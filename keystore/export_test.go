@@ -51,5 +51,5 @@ func (s *Store) Forget(guid dtyp.GUID) {
 // KnowsAccounts reports whether all accounts are in memory.
 func (s *Store) KnowsAccounts() bool { return s.accounts.book.Load().known }
 
-// ForgetAccount does what the news of an account's change does.
-func (s *Store) ForgetAccount(name string) { s.changed(accountEntry(name)) }
+// Changed does what the news of an entry's change does.
+func (s *Store) Changed(name string) { s.changed(name) }

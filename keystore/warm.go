@@ -228,14 +228,20 @@ func (s *Store) warmKey(ctx context.Context, guid dtyp.GUID) error {
 	if err != nil {
 		return fmt.Errorf("reading key %v: %w", guid, err)
 	}
+	there := false
 	if len(value) == valueHeaderSize+aeadOverhead+bkrp.ServerKeySize {
 		_, err = s.server.load(ctx, guid)
+		there = s.server.held.Load().keys[guid] != nil
 	} else {
 		_, err = s.client.load(ctx, guid)
+		there = s.client.held.Load().keys[guid] != nil
 	}
 	if errors.Is(err, ErrCorrupt) || errors.Is(err, ErrMalformedKey) {
 		s.damagedKey(guid, err)
 		return nil
+	}
+	if err == nil && !there { // something has changed meanwhile; perhaps this one
+		s.warming.add(keySecret(guid))
 	}
 	return err
 }

@@ -163,3 +163,27 @@ func TestPreloadSkipsTheDamaged(t *testing.T) {
 		t.Errorf("the damaged key: %v", err)
 	}
 }
+
+// A key is read ahead of its use also when the pointer moves while that is done,
+// as it does in every rotation.
+func TestPreloadWhilePointerMoves(t *testing.T) {
+	forKinds(t, func(t *testing.T, k kind) {
+		_, b, kek := newStore(t)
+		f := keystoretest.NewFaults(b, nil)
+		s := openPreloaded(t, f, kek)
+		added := mustCurrent(t, k, s)
+		eventually(t, func() bool { return s.InMemory(added) })
+		secret := keystore.SecretPrefix + added.String()
+		reads := 0
+		f.SetFail(func(_ int, c keystoretest.Call) error {
+			if c.Operation == keystoretest.Get && c.Name == secret {
+				if reads++; reads == 2 { // the first tells its kind
+					s.Changed(k.pointer)
+				}
+			}
+			return nil
+		})
+		s.Changed(secret)
+		eventually(t, func() bool { return s.InMemory(added) })
+	})
+}
