@@ -168,6 +168,9 @@ func (e *acceptExchange) accept(l *logon, message []byte) ([]byte, *session, err
 // (RFC 4121 2), which from now on is the context's.
 func (e *acceptExchange) answer(l *logon, s *session) ([]byte, error) {
 	reply := &apRepPart{ctime: l.auth.ctime, cusec: l.auth.cusec, seq: newSequence()}
+	if s.key.Type == RC4HMAC {
+		reply.seq = rc4Sequence(l.auth.seq)
+	}
 	s.send.next = uint64(reply.seq)
 	if err := chooseKey(reply, l.auth.subkey, s); err != nil {
 		return nil, err

@@ -106,6 +106,14 @@ func (s *rc4Session) stream(d *direction) (*rc4.Cipher, error) {
 	return c, nil
 }
 
+// rc4Sequence draws the acceptor's first sequence number, at least 2^28 from the
+// initiator's: stream does not tell the directions apart, so that a number which
+// both came to would encrypt two messages by one key stream.
+func rc4Sequence(theirs uint32) uint32 {
+	const bits = 30 // as newSequence
+	return (theirs + 1<<(bits-2) + newSequence()>>2) & (1<<bits - 1)
+}
+
 // maySeal refuses what was not negotiated. Outside of DCE style a Wrap token
 // has its padding behind the message, which it encloses: SMB seals nothing by
 // GSS-API, and RPC comes in DCE style.

@@ -67,6 +67,24 @@ func TestRC4BothEnds(t *testing.T) {
 	}
 }
 
+// The two directions never come to the same number, of which the key stream is
+// made: the acceptor's keeps away from whatever the initiator begins with.
+func TestRC4SequencesApart(t *testing.T) {
+	const least = 1 << 28
+	apart := func(a, b uint32) bool { return a-b >= least && b-a >= least }
+	for _, theirs := range []uint32{0, 1, 1<<28 - 1, 1<<29 + 7, 1<<30 - 1, 1 << 30, 1<<31 - 1, 1 << 31, 3 << 30, 1<<32 - 1} {
+		for range 1000 {
+			if ours := rc4Sequence(theirs); ours >= 1<<30 || !apart(ours, theirs) {
+				t.Fatalf("%#x and %#x", theirs, ours)
+			}
+		}
+	}
+	_, server := connectRC4(t, true)
+	if !apart(uint32(server.send.next), uint32(server.receive.next)) {
+		t.Errorf("%#x and %#x", server.send.next, server.receive.next)
+	}
+}
+
 // Every bit of a token and of a message counts, and so does their order.
 func TestRC4ForgedMessages(t *testing.T) {
 	client, server := connectRC4(t, true)
