@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"github.com/seed05845750/bkrp/interop/peers"
+	"github.com/seed05845750/bkrp/keystore"
+	"github.com/seed05845750/bkrp/keystore/lsastore"
 )
 
 const (
@@ -88,6 +91,65 @@ func TestHSMRestart(t *testing.T) {
 		"-o", filepath.Join(t.TempDir(), "keys"), s.keyGUID(t), "--config", s.config())
 	if code == 0 || !strings.Contains(stderr, "cannot be read out of") {
 		t.Errorf("export: exit code %d: %s", code, stderr)
+	}
+}
+
+// Two servers on one cluster and one token, and with it the key that the first
+// one makes while the other one has logged in.
+func TestHSMReplicas(t *testing.T) {
+	h, e := newSoftHSM(t), startEtcd(t)
+	one := startBkrpd(t, options{tags: "pkcs11", initialize: append(keysIn(h),
+		"--set", "store.backend=etcd", "--set", "store.etcd.endpoints="+strings.Join(e.Endpoints(), ","),
+		"--set", "store.etcd.ca_file="+e.Client.CA, "--set", "store.etcd.cert_file="+e.Client.Cert, "--set", "store.etcd.key_file="+e.Client.Key)})
+	two := &server{dir: filepath.Join(t.TempDir(), "two"), client: one.client, passwords: one.passwords, sids: one.sids}
+	if err := os.Mkdir(two.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"kek.bin", "bkrpd.toml"} {
+		text, err := os.ReadFile(filepath.Join(one.dir, file))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(two.dir, file), text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	two.serve(t, buildTagged(t, "bkrpd", "pkcs11"), "127.0.0.1:0")
+	secret := []byte("wrapped at one server")
+	blob := one.wrapClient(t, secret)
+	two.wantOpens(t, blob, secret)
+	one.wantOpens(t, two.wrapClient(t, secret), secret)
+	if one.keyGUID(t) != two.keyGUID(t) {
+		t.Error("the servers have different keys")
+	}
+	if log := two.log.String(); strings.Contains(log, "does not do its work") {
+		t.Errorf("the other server did not find the key at once:\n%s", log)
+	}
+}
+
+// An administrator who may read the domain's keys as LSA secrets is told that
+// there is none by the name of a key in the token.
+func TestHSMSecret(t *testing.T) {
+	h := newSoftHSM(t)
+	for name, c := range map[string]struct {
+		initialize []string
+		there      bool
+	}{"in the store": {nil, true}, "in the token": {keysIn(h), false}} {
+		t.Run(name, func(t *testing.T) {
+			s := startBkrpd(t, options{tags: "pkcs11", initialize: c.initialize, administrators: []string{peers.Administrator}})
+			admin := s.credentials(peers.Administrator)
+			secrets, err := lsastore.Open(t.Context(), lsastore.Config{
+				Server: s.addr, Domain: admin.Domain, User: admin.User, Password: lsastore.Password(admin.Password),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer secrets.Close()
+			value, _, err := secrets.Get(t.Context(), keystore.SecretPrefix+s.keyGUID(t))
+			if c.there && (err != nil || len(value) == 0) || !c.there && !errors.Is(err, keystore.ErrNotFound) {
+				t.Errorf("%d octets, %v", len(value), err)
+			}
+		})
 	}
 }
 
