@@ -133,6 +133,8 @@ func (s *Store) warmUp(ctx context.Context, all bool, names []string) error {
 	if !all || inMemory == 0 && !s.warming.keys {
 		return nil
 	}
+	// What is forgotten from here on may have another state than the one read now.
+	since := generations{s.client.held.Load().generation, s.server.held.Load().generation}
 	states, err := s.readStates(ctx)
 	if err != nil || !s.warming.keys {
 		return err
@@ -146,7 +148,7 @@ func (s *Store) warmUp(ctx context.Context, all bool, names []string) error {
 	}
 	for len(entries) > 0 && ctx.Err() == nil {
 		n := min(len(entries), warmBatch)
-		s.warmKeys(ctx, entries[:n], states)
+		s.warmKeys(ctx, entries[:n], states, since)
 		entries = entries[n:]
 	}
 	return nil
@@ -186,8 +188,12 @@ func (s *Store) readStates(ctx context.Context) (map[dtyp.GUID]KeyState, error) 
 	return states, nil
 }
 
-// warmKeys puts into memory the keys among entries that are not there yet.
-func (s *Store) warmKeys(ctx context.Context, entries []Entry, states map[dtyp.GUID]KeyState) {
+// generations are those of the two rings.
+type generations struct{ client, server uint64 }
+
+// warmKeys puts into memory the keys among entries that are not there yet, unless
+// something was forgotten since their states were read.
+func (s *Store) warmKeys(ctx context.Context, entries []Entry, states map[dtyp.GUID]KeyState, since generations) {
 	client, server := s.client.held.Load(), s.server.held.Load()
 	var pairs []*ClientWrapKey
 	var keys []*ServerWrapKey
@@ -210,7 +216,7 @@ func (s *Store) warmKeys(ctx context.Context, entries []Entry, states map[dtyp.G
 			keys = append(keys, s.dressServerWrapKey(guid, key, state))
 		}
 	}
-	if s.client.remember(client.generation, pairs...) && s.server.remember(server.generation, keys...) {
+	if s.client.remember(since.client, pairs...) && s.server.remember(since.server, keys...) {
 		return
 	}
 	for _, e := range entries { // something has changed meanwhile; perhaps one of these
