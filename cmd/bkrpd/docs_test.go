@@ -6,13 +6,20 @@ import (
 	"testing"
 )
 
-// Every command of docs/keys.md is run by a script.
-func TestKeysDocIsRun(t *testing.T) {
-	doc, err := os.ReadFile("../../docs/keys.md")
+// Every command of these documents is run by a script.
+func TestDocsAreRun(t *testing.T) {
+	t.Run("keys", func(t *testing.T) { docIsRun(t, "keys", 12) })
+	t.Run("backup", func(t *testing.T) { docIsRun(t, "backup", 7) })
+}
+
+// docIsRun compares the commands of a document, at least some of them, with those
+// of its script.
+func docIsRun(t *testing.T, name string, least int) {
+	doc, err := os.ReadFile("../../docs/" + name + ".md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	script, err := os.ReadFile("testdata/script/keys_doc.txtar")
+	script, err := os.ReadFile("testdata/script/" + name + "_doc.txtar")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +34,7 @@ func TestKeysDocIsRun(t *testing.T) {
 			t.Errorf("no script runs %q", command)
 		}
 	}
-	if commands < 12 {
+	if commands < least {
 		t.Errorf("only %d commands were found", commands)
 	}
 }
