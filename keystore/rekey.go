@@ -126,7 +126,7 @@ func (s *Store) addSeal(ctx context.Context, h *header, next Sealer) (changed bo
 // Reseal moves every value that is under an older data key to the newest one,
 // and returns how many it moved. Values stay readable throughout. What cannot
 // be opened is left as it is and named in the error, after all others have
-// been moved.
+// been moved; unless it is about the use of keys, which nothing depends on.
 func (s *Store) Reseal(ctx context.Context) (moved int, err error) {
 	if s.vault.bare {
 		return 0, fmt.Errorf("%w: the secrets of a domain are not sealed", ErrRekey)
@@ -146,6 +146,10 @@ func (s *Store) Reseal(ctx context.Context) (moved int, err error) {
 		did, err := s.reseal(ctx, e.Name)
 		if ctx.Err() != nil {
 			return moved, ctx.Err()
+		}
+		if errors.Is(err, ErrCorrupt) && isUsage(e.Name) {
+			s.log.Error("a record of the use of a key is damaged; it is left as it is", "entry", e.Name, "err", err)
+			err = nil
 		}
 		if err != nil {
 			left = append(left, err)

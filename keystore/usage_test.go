@@ -246,6 +246,14 @@ func TestUsageDamaged(t *testing.T) {
 	if u.Unwraps != 1 || !slices.Equal(append(u.Damaged, who.Damaged...), damaged) || len(who.List) != 1 {
 		t.Errorf("usage is %+v, callers are %+v", u, who)
 	}
+	// It does not hold up a change of the KEK.
+	next := newKEK(t)
+	if err := one.BeginRekey(t.Context(), next); err != nil {
+		t.Fatal(err)
+	}
+	if moved, err := one.Reseal(t.Context()); err != nil || moved == 0 {
+		t.Errorf("resealing: %d, %v", moved, err)
+	}
 	serverKey(t, one, guid).Used(user(1003), keystore.UseUnwrap)
 	for i := uint32(2000); i < 2200; i++ { // some of them in the damaged bucket
 		serverKey(t, one, guid).Used(user(i), keystore.UseUnwrap)
