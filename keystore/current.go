@@ -48,7 +48,7 @@ func definitelyNone(err error) bool {
 // The key is durable before the pointer to it is written, and both are before
 // the key is returned. Of several stores that do this at the same moment one
 // swaps the pointer; the others find its key when they look again, and the
-// keys they made stay behind unused.
+// keys they made stay behind unused. So does one whose own swap was not answered.
 func (r *ring[K]) replace(ctx context.Context, rev Revision) (K, error) {
 	var none K
 	fresh, err := r.add(ctx)
@@ -63,13 +63,18 @@ func (r *ring[K]) replace(ctx context.Context, rev Revision) (K, error) {
 			r.forget(r.pointer)
 			return fresh, nil
 		}
-		if !errors.Is(err, ErrConflict) {
+		// Also where nobody can say whether it was swapped, the key that it leads
+		// to is the current one.
+		theirs, now, readErr := r.readCurrent(ctx)
+		switch {
+		case readErr == nil:
+			return theirs, nil
+		case !errors.Is(err, ErrConflict):
 			return none, err
+		case !definitelyNone(readErr):
+			return none, readErr
 		}
-		var theirs K
-		if theirs, rev, err = r.readCurrent(ctx); !definitelyNone(err) {
-			return theirs, err
-		}
+		rev = now
 	}
 	return none, fmt.Errorf("settling %s: %w", r.pointer, ErrConflict)
 }

@@ -52,6 +52,31 @@ func TestRotationWithoutAnswer(t *testing.T) {
 	})
 }
 
+// A first use whose pointer was written, or somebody else's in its place, is
+// answered with the key that is current, though the write was not answered.
+func TestFirstUseWithoutAnswer(t *testing.T) {
+	forKinds(t, func(t *testing.T, k kind) {
+		for _, theirs := range []bool{false, true} {
+			other, b, kek := newStore(t)
+			f := keystoretest.NewFaults(b, nil)
+			f.After = !theirs
+			f.SetFail(func(_ int, c keystoretest.Call) error {
+				if c.Operation != keystoretest.Swap || c.Name != k.pointer {
+					return nil
+				}
+				if theirs {
+					mustCurrent(t, k, other)
+				}
+				return keystoretest.ErrFault
+			})
+			got := mustCurrent(t, k, openStore(t, f, kek))
+			if want := mustCurrent(t, k, other); got != want {
+				t.Errorf("written by another: %t: current is %v, want %v", theirs, got, want)
+			}
+		}
+	})
+}
+
 // stalled is a backend on which one swap waits.
 type stalled struct {
 	keystore.Backend
