@@ -38,8 +38,8 @@ func (c *cluster) breakEtcd(i, way int) breakage {
 		b.fail, b.mend = c.hosts[i].Cut, c.hosts[i].Heal
 	default:
 		b.fault.way = "stopped"
-		b.fail = func(ctx context.Context) error { return c.Pause(ctx, i) }
-		b.mend = func(ctx context.Context) error { return c.Resume(ctx, i) }
+		b.fail = func(context.Context) error { return c.Pause(i) }
+		b.mend = func(context.Context) error { return c.Resume(i) }
 	}
 	return b
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -165,11 +164,9 @@ type clusterServer struct {
 	place            *peers.Host
 	log              alarms
 
-	mu    sync.Mutex
-	addr  string
-	cmd   *exec.Cmd // nil while it does not run
-	stdin io.Closer
-	pid   int
+	mu      sync.Mutex
+	addr    string
+	process *peers.Process // nil while it does not run
 }
 
 // copyFrom makes the directory of a server on the store that was made in first,
@@ -193,62 +190,37 @@ func (s *clusterServer) copyFrom(t *testing.T, first string) {
 	}
 }
 
-// untilKilled runs a program, says its process's number, and kills it when
-// standard input ends, hence with this process at the latest.
-const untilKilled = `"$@" </dev/null & echo "process $!"; exec >&-
-cat >/dev/null
-kill -KILL $! 2>/dev/null
-wait $! 2>/dev/null; true`
-
 // start runs the server, at the address it had before if there is one, and
 // returns when it says that it listens.
 func (s *clusterServer) start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cmd != nil {
+	if s.process != nil {
 		return fmt.Errorf("bkrpd %s runs already", s.name)
 	}
 	listen := s.addr
 	if listen == "" {
 		listen = net.JoinHostPort(s.place.Addr, "0")
 	}
-	args := append([]string{"-c", untilKilled, "until-killed"}, s.place.Command(s.bkrpd, "serve", "--config", filepath.Join(s.dir, "bkrpd.toml"), "--listen", listen)...)
-	cmd := exec.Command("bash", args...)
-	cmd.Stderr, cmd.WaitDelay = &s.log, 5*time.Second
-	stdin, err := cmd.StdinPipe()
+	stdout, said, err := os.Pipe()
 	if err != nil {
 		return err
 	}
-	stdout, err := cmd.StdoutPipe()
+	defer stdout.Close() // it says nothing else
+	s.process, err = peers.StartProcess(said, &s.log, s.place.Command(s.bkrpd, "serve", "--config", filepath.Join(s.dir, "bkrpd.toml"), "--listen", listen)...)
+	said.Close()
 	if err != nil {
 		return err
 	}
-	if err := cmd.Start(); err != nil {
+	if err := stdout.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		return err
 	}
-	s.cmd, s.stdin = cmd, stdin
-	giveUp := time.AfterFunc(30*time.Second, func() { stdin.Close() })
-	defer giveUp.Stop()
-	return s.read(bufio.NewScanner(stdout))
-}
-
-// read reads the process's number and the address, which come in any order.
-func (s *clusterServer) read(lines *bufio.Scanner) (err error) {
-	process, addr := false, false
-	for (!process || !addr) && lines.Scan() {
-		if number, ok := strings.CutPrefix(lines.Text(), "process "); ok {
-			if s.pid, err = strconv.Atoi(number); err != nil {
-				return err
-			}
-			process = true
-		}
-		if a, ok := strings.CutPrefix(lines.Text(), listening); ok {
-			s.addr, addr = a, true
-		}
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	addr, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), listening)
+	if err != nil || !ok {
+		return fmt.Errorf("bkrpd %s does not say %q: %v\n%s", s.name, listening, err, s.log.tail(2<<10))
 	}
-	if !addr {
-		return fmt.Errorf("bkrpd %s ended without %q:\n%s", s.name, listening, s.log.tail(2<<10))
-	}
+	s.addr = addr
 	return nil
 }
 
@@ -256,23 +228,22 @@ func (s *clusterServer) read(lines *bufio.Scanner) (err error) {
 func (s *clusterServer) kill() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cmd == nil {
+	if s.process == nil {
 		return nil
 	}
-	s.stdin.Close()
-	err := s.cmd.Wait()
-	s.cmd = nil
+	err := s.process.Kill()
+	s.process = nil
 	return err
 }
 
 // signal sends SIGSTOP or SIGCONT.
-func (s *clusterServer) signal(sig syscall.Signal) error {
+func (s *clusterServer) signal(signal syscall.Signal) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cmd == nil {
+	if s.process == nil {
 		return fmt.Errorf("bkrpd %s does not run", s.name)
 	}
-	return syscall.Kill(s.pid, sig)
+	return s.process.Signal(signal)
 }
 
 // address is where the server listens.

@@ -175,10 +175,13 @@ func checkCluster(t *testing.T, c *cluster, d *clusterDomain, load *clusterLoad,
 		t.Error(finding)
 	}
 	report := &clusterReport{handedOut: make(map[keystore.KeyKind]map[dtyp.GUID]int)}
-	counts, oldest := make(map[string]int), time.Duration(0)
+	counts, oldest, slowest := make(map[string]int), time.Duration(0), time.Duration(0)
 	for i := range h.ops {
 		o := &h.ops[i]
 		counts[fmt.Sprintf("%v %v", o.action, o.outcome)]++
+		if o.action == opUnwrap && !h.broken(o.server, o.start, o.end) {
+			slowest = max(slowest, o.end-o.start)
+		}
 		if !o.acknowledges() {
 			continue
 		}
@@ -189,9 +192,9 @@ func checkCluster(t *testing.T, c *cluster, d *clusterDomain, load *clusterLoad,
 		_, late := h.late(o)
 		oldest = max(oldest, late)
 	}
-	t.Logf("%s: %d operations %v; %d keys, %d pointers and %d rotations of ClientWrap, %d and %d of ServerWrap written; the oldest key handed out had been replaced %v before",
+	t.Logf("%s: %d operations %v; %d keys, %d pointers and %d rotations of ClientWrap, %d and %d of ServerWrap written; the oldest key handed out had been replaced %v before; the slowest unwrap of a live server took %v",
 		d.prefix, len(h.ops), counts, len(h.born), len(h.pointers[keystore.ClientWrap]), len(h.rotations[keystore.ClientWrap]),
-		len(h.pointers[keystore.ServerWrap]), len(h.rotations[keystore.ServerWrap]), oldest)
+		len(h.pointers[keystore.ServerWrap]), len(h.rotations[keystore.ServerWrap]), oldest, slowest)
 	return report
 }
 
@@ -212,12 +215,13 @@ func testClusterRounds(t *testing.T, c *cluster, seed uint64) {
 	for round := range *clusterRounds {
 		b := c.draw(d, r)
 		after, hold := time.Duration(r.IntN(1500))*time.Millisecond, time.Second+time.Duration(r.IntN(5000))*time.Millisecond
-		if r.IntN(20) == 0 {
+		if r.IntN(20) == 0 && *clusterRounds > 20 {
 			hold += 20 * time.Second // until the others take it for dead
 		}
 		if err := c.strike(t.Context(), d, h, b, after, hold); err != nil {
 			t.Fatalf("round %d: %v", round, err)
 		}
+		t.Logf("round %d: %v", round, &h.faults[round])
 		time.Sleep(time.Duration(r.IntN(1500)) * time.Millisecond)
 		victim := "server "
 		if b.fault.etcd {

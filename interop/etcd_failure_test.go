@@ -124,7 +124,7 @@ func TestEtcdMemberFails(t *testing.T) {
 		fail, mend func(i int) error
 	}{
 		{"killed", n.Kill, n.Restart},
-		{"stopped", func(i int) error { return n.Pause(t.Context(), i) }, func(i int) error { return n.Resume(t.Context(), i) }},
+		{"stopped", n.Pause, n.Resume},
 		{"cut off", func(i int) error { return n.hosts[i].Cut(t.Context()) }, func(i int) error { return n.hosts[i].Heal(t.Context()) }},
 	} {
 		t.Run(loss.name, func(t *testing.T) { testEtcdLoss(t, n, loss.fail, loss.mend) })
@@ -228,7 +228,7 @@ func TestEtcdAway(t *testing.T) {
 		fail, mend func(i int) error
 	}{
 		{"cut off", func(i int) error { return n.hosts[i].Cut(t.Context()) }, func(i int) error { return n.hosts[i].Heal(t.Context()) }},
-		{"stopped", func(i int) error { return n.Pause(t.Context(), i) }, func(i int) error { return n.Resume(t.Context(), i) }},
+		{"stopped", n.Pause, n.Resume},
 		{"killed", n.Kill, n.Restart},
 	} {
 		t.Run(loss.name, func(t *testing.T) {

@@ -1,7 +1,6 @@
 package peers
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -11,11 +10,11 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -47,11 +46,9 @@ type etcdMember struct {
 	name, addr string
 	args       []string
 
-	mu    sync.Mutex
-	cmd   *exec.Cmd // nil while it does not run
-	stdin io.Closer
-	pid   int
-	log   bytes.Buffer
+	mu      sync.Mutex
+	process *Process // nil while it does not run
+	log     bytes.Buffer
 }
 
 // StartEtcd starts a cluster of n members, on loopback addresses of their own or
@@ -181,56 +178,28 @@ func (e *Etcd) ClientTLS() (*tls.Config, error) {
 	return &tls.Config{RootCAs: e.ca.pool(), Certificates: []tls.Certificate{cert}}, nil
 }
 
-// untilKilled runs a program, says its process's number, and kills it when
-// standard input ends, hence with this process at the latest.
-const untilKilled = `"$@" </dev/null >/dev/null & echo $!; exec >&-
-cat >/dev/null
-kill -KILL $! 2>/dev/null
-wait $! 2>/dev/null; true`
-
 // start runs the member's process, which goes on where its data ends.
 func (m *etcdMember) start() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.cmd != nil {
+	if m.process != nil {
 		return fmt.Errorf("peers: etcd %s runs already", m.name)
 	}
 	m.log.Reset()
-	cmd := exec.Command("bash", append([]string{"-c", untilKilled, "until-killed"}, m.args...)...)
-	cmd.Stderr = &m.log
-	cmd.WaitDelay = 5 * time.Second
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return fmt.Errorf("starting etcd: %w", err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		return fmt.Errorf("starting etcd: %w", err)
-	}
-	m.cmd, m.stdin = cmd, stdin
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if err == nil {
-		m.pid, err = strconv.Atoi(strings.TrimSpace(line))
-	}
-	if err != nil {
-		return fmt.Errorf("starting etcd: %w", err)
-	}
-	return nil
+	var err error
+	m.process, err = StartProcess(nil, &m.log, m.args...)
+	return err
 }
 
 // kill ends the member's process by SIGKILL and waits for it.
 func (m *etcdMember) kill() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.cmd == nil {
+	if m.process == nil {
 		return nil
 	}
-	m.stdin.Close()
-	err := m.cmd.Wait()
-	m.cmd = nil
+	err := m.process.Kill()
+	m.process = nil
 	if err != nil {
 		return fmt.Errorf("killing etcd %s: %w", m.name, err)
 	}
@@ -246,18 +215,18 @@ func (e *Etcd) Restart(i int) error { return e.members[i].start() }
 
 // Pause stops member i without ending it (SIGSTOP): its connections stay, and
 // nothing answers on them. Resume lets it go on.
-func (e *Etcd) Pause(ctx context.Context, i int) error { return e.members[i].signal(ctx, "STOP") }
+func (e *Etcd) Pause(i int) error { return e.members[i].signal(syscall.SIGSTOP) }
 
 // Resume lets member i go on after Pause.
-func (e *Etcd) Resume(ctx context.Context, i int) error { return e.members[i].signal(ctx, "CONT") }
+func (e *Etcd) Resume(i int) error { return e.members[i].signal(syscall.SIGCONT) }
 
-func (m *etcdMember) signal(ctx context.Context, name string) error {
+func (m *etcdMember) signal(signal syscall.Signal) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.cmd == nil {
+	if m.process == nil {
 		return fmt.Errorf("peers: etcd %s does not run", m.name)
 	}
-	return exec.CommandContext(ctx, "bash", "-c", fmt.Sprintf("kill -%s %d", name, m.pid)).Run()
+	return m.process.Signal(signal)
 }
 
 // Ready waits until each member that runs says that it is healthy, which it is
@@ -292,7 +261,7 @@ func (e *Etcd) Ready(ctx context.Context) error {
 func (m *etcdMember) running() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.cmd != nil
+	return m.process != nil
 }
 
 func healthy(ctx context.Context, client *http.Client, url string) error {
@@ -317,7 +286,7 @@ func (e *Etcd) Log(i int) string {
 	m := e.members[i]
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.cmd != nil {
+	if m.process != nil {
 		return ""
 	}
 	return m.log.String()
