@@ -156,7 +156,7 @@ func TestRefusals(t *testing.T) {
 		{"PIN in the clear", domain + "[seal]\nkek = \"kms:pkcs11:token=a;object=k?module-path=/p&pin-value=1\"", "f:6: seal.kek: hsm: PKCS#11 URI is not usable: a PIN does not belong here: write it into a file"},
 		{"keys in no token", domain + "[hsm]\nclientwrap_keys = \"token\"", "f: hsm.token: must name a token if hsm.clientwrap_keys is"},
 		{"a key for a token", domain + "[hsm]\ntoken = \"kms:pkcs11:token=a;object=k?module-path=/p\"", "f:6: hsm.token: must name a token, and no key in it"},
-		{"a token as such", domain + "[hsm]\ntoken = \"pkcs11:token=a?module-path=/p\"", "f:6: hsm.token: must begin with kms:pkcs11:"},
+		{"a token as such", domain + "[hsm]\ntoken = \"pkcs11:token=a?module-path=/p\"", "f:6: hsm.token: must be kms:pkcs11:token=LABEL"},
 		{"unknown logon", domain + "[auth]\nntlm = \"radius\"", `f:6: auth.ntlm: "radius" is not supported by this build, only "local", "netlogon" and "off"`},
 		{"no domain controller", domain + "[auth]\nntlm = \"netlogon\"", "f: netlogon.server: must name a domain controller"},
 		{"odd domain controller", domain + netlogon + "server = \"dc 1\"", "f:8: netlogon.server: must name a domain controller"},

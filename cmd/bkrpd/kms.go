@@ -57,7 +57,7 @@ func checkKEK(uri kekURI) error {
 func parseKMS(text string) (hsm.URI, error) {
 	uri, ok := strings.CutPrefix(text, kekKMS+":")
 	if !ok {
-		return hsm.URI{}, errors.New("must begin with kms:pkcs11:")
+		return hsm.URI{}, errors.New("must be kms:pkcs11:token=LABEL and so on")
 	}
 	return hsm.ParseURI(uri)
 }
