@@ -74,7 +74,9 @@ var layerImports = map[string][]string{
 	"internal/backup":  {"dtyp", "internal/split", "keystore"},
 	"cmd/bkrpd": {".", "dtyp", "internal/backup", "internal/cli", "internal/keyform", "internal/split", "keystore", "keystore/boltstore", "keystore/etcdstore", "keystore/hsm",
 		"keystore/lsastore", "bkrpserver", "bkrpclient"},
-	"cmd/bkrp": {".", "dtyp", "internal/cli", "dpapi", "bkrpclient"},
+	"cmd/bkrp": {".", "dtyp", "internal/cli", "internal/keyform", "dpapi", "bkrpclient"},
+	// Programs that show the public packages in use.
+	"examples/protectfile": {"dpapi", "bkrpclient"},
 
 	"interop":       {},
 	"interop/peers": {},
@@ -83,7 +85,7 @@ var layerImports = map[string][]string{
 // layerForeign says which packages may stand on a module or package from
 // elsewhere; the longest prefix of an import decides.
 var layerForeign = map[string][]string{
-	"filippo.io/age":               {"internal/backup", "internal/keyform", "cmd/bkrpd"},
+	"filippo.io/age":               {"internal/backup", "internal/keyform", "cmd/bkrpd", "cmd/bkrp"},
 	"filippo.io/bigmod":            {"."},
 	"github.com/BurntSushi/toml":   {"cmd/bkrpd"},
 	"github.com/cloudflare/circl":  {"internal/split"},
@@ -150,6 +152,7 @@ var layerOldCrypto = map[string][]string{
 		"serverwrapped.go",           // 2.2.4.1
 		"crossover.go",               // 2.2.6
 		"keystore/tokensealer.go",    // OAEP by tokens that know no other hash
+		"dpapi/key.go",               // what DPAPI makes of a master key
 		"dpapi/roamed.go",            // the hash that guards a roamed credential
 		"internal/gss/krb5/etype.go", // RFC 3962
 	},

@@ -32,7 +32,10 @@ type clientFlags struct {
 	keytab                  string
 }
 
-func (f *clientFlags) register(cmd *cobra.Command) {
+// register adds the flags. Those that say where and as whom are required, unless
+// the command has one of the flags named by instead, which is defined before, and
+// does its work without a server.
+func (f *clientFlags) register(cmd *cobra.Command, instead ...string) {
 	cmd.Flags().StringVar(&f.server, "server", "", "the server, HOST or HOST:PORT (port 445 if none is given)")
 	cmd.Flags().StringVarP(&f.user, "user", "U", "", `who calls, DOMAIN\NAME or NAME@DOMAIN; not needed with --kerberos`)
 	cmd.Flags().BoolVarP(&f.kerberos, "kerberos", "k", false, "log on by the Kerberos tickets of kinit; with -U and BKRP_PASSWORD_FILE, by NTLM when there are none")
@@ -41,8 +44,11 @@ func (f *clientFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.pipe, "pipe", "", "the only pipe to try, protected_storage or ntsvcs (default: both, in this order)")
 	cmd.Flags().BoolVar(&f.ndr64, "ndr64", false, "use the 64-bit transfer syntax")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", bkrpclient.DefaultTimeout, "the longest a log-on or a call may take")
-	cmd.MarkFlagRequired("server")
-	cmd.MarkFlagsOneRequired("user", "kerberos")
+	cmd.MarkFlagsOneRequired(append([]string{"server"}, instead...)...)
+	cmd.MarkFlagsOneRequired(append([]string{"user", "kerberos"}, instead...)...)
+	for _, other := range instead {
+		cmd.MarkFlagsMutuallyExclusive("server", other)
+	}
 }
 
 // dial logs on. The password never stands on the command line: it comes from
