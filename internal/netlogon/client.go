@@ -192,9 +192,9 @@ func (c *Client) LogOn(ctx context.Context, l *ntlm.Logon) (*ntlm.Account, error
 	if err := c.wait(ctx, limit); err != nil {
 		return nil, err
 	}
+	defer func() { <-c.turns }()
 	ch, v, err := c.ask(limit, c.standing(), l)
 	c.keep(ch)
-	<-c.turns
 	if err != nil {
 		return nil, err
 	}

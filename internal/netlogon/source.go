@@ -21,7 +21,9 @@ const (
 )
 
 // checkLogon refuses what the domain controller need not be asked about. Another
-// domain's accounts are not let in, and nobody is to try their passwords here.
+// domain's accounts are not let in, and nobody is to try their passwords here
+// by its name. What a principal name stands for, alice@corp.example, the domain
+// controller alone knows: a domain may have further suffixes for its own users.
 func (c *Client) checkLogon(l *ntlm.Logon) error {
 	switch {
 	case l.User == "":
