@@ -190,7 +190,9 @@ func checkDamaged(t *testing.T, s *keystore.Store, name string, whole map[string
 		}
 	}
 	errs := d.Check()
-	if !slices.ContainsFunc(errs, func(err error) bool { return errors.Is(err, keystore.ErrCorrupt) && strings.Contains(err.Error(), name) }) {
+	if !slices.ContainsFunc(errs, func(err error) bool {
+		return errors.Is(err, keystore.ErrCorrupt) && strings.Contains(err.Error(), name)
+	}) {
 		t.Errorf("not named in %v", errs)
 	}
 	// What serves calls goes on with all but the one.

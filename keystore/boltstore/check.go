@@ -75,16 +75,21 @@ func corrupt(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", keystore.ErrCorrupt, fmt.Sprintf(format, args...))
 }
 
-// readMeta finds the newest valid meta page, as bbolt does.
+// readMeta finds the newer of the two meta pages. bbolt takes the older one where
+// the newer is damaged, and loses the last change without a word; here both have
+// to be whole. A crash leaves them so: what counts of a meta page is in one sector
+// of the disk, and the page before it is on the disk.
 func readMeta(file io.ReaderAt, size int64) (best meta, err error) {
 	first, ok, err := metaAt(file, size, 0)
 	if err != nil {
 		return meta{}, err
 	}
-	found := ok
-	best = first
 	// The second meta stands on the second page, whose place is known only
 	// from the first; if that is broken, the sizes are tried.
+	metas := make([]meta, 0, 2)
+	if ok {
+		metas = append(metas, first)
+	}
 	for at := int64(minPageSize); at <= maxPageSize; at <<= 1 {
 		if ok && at != int64(first.pageSize) {
 			continue
@@ -93,12 +98,23 @@ func readMeta(file io.ReaderAt, size int64) (best meta, err error) {
 		if err != nil {
 			return meta{}, err
 		}
-		if valid && int64(second.pageSize) == at && (!found || second.txid > best.txid) {
-			found, best = true, second
+		if valid && int64(second.pageSize) == at {
+			metas = append(metas, second)
 		}
 	}
-	if !found {
+	switch {
+	case len(metas) == 0:
 		return meta{}, corrupt("it is not a bbolt file, or both of its meta pages are damaged")
+	case !ok || len(metas) != 2:
+		good, bad := 0, 1
+		if !ok {
+			good, bad = 1, 0
+		}
+		return meta{}, corrupt("meta page %d is damaged, and the last change may stand there alone. Restore a backup, "+
+			"or do without that change: copy meta page %d over it (bbolt surgery copy-page)", bad, good)
+	}
+	if best = metas[0]; metas[1].txid > best.txid {
+		best = metas[1]
 	}
 	if best.pages < 3 || best.pages > uint64(size)/uint64(best.pageSize) {
 		return meta{}, corrupt("it has %d octets and should have %d pages of %d; it was truncated",

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/seed05845750/bkrp/keystore"
@@ -179,4 +180,27 @@ func FuzzCheck(f *testing.F) {
 		// What the check accepts bbolt can use, or says why not.
 		_ = use(t, b)
 	})
+}
+
+// A file of which one meta page is damaged is not opened at the change before the
+// last: it says which, and the other one can be put in its place.
+func TestOneMetaPage(t *testing.T) {
+	whole := sample(t, 20)
+	page := os.Getpagesize()
+	for bad := range 2 {
+		for at := pageHeaderSize; at < pageHeaderSize+metaSize; at++ {
+			b := bytes.Clone(whole)
+			b[bad*page+at] ^= 1
+			err := check(bytes.NewReader(b), int64(len(b)))
+			if !errors.Is(err, keystore.ErrCorrupt) || !strings.Contains(err.Error(), fmt.Sprintf("meta page %d is damaged", bad)) {
+				t.Fatalf("octet %d of page %d: %v", at, bad, err)
+			}
+			copy(b[bad*page+8:(bad+1)*page], whole[(1-bad)*page+8:(2-bad)*page]) // all but the page's number
+			if at == pageHeaderSize {
+				if err := use(t, b); err != nil {
+					t.Errorf("with the other one in the place of page %d: %v", bad, err)
+				}
+			}
+		}
+	}
 }
