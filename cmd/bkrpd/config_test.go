@@ -55,9 +55,9 @@ func TestSampleKeepsEveryValue(t *testing.T) {
 	want := config{
 		Listen: []string{"[::1]:445", "host.example:0", "samba:/var/run/samba/ncalrpc"}, Pipes: []string{"ntsvcs", "protected_storage"},
 		ErrorCodes: "windows", ServerWrap: "off", ClientWrap: "unwrap-only", ServerWrapSrvKey: "leading64", MaxInput: 12345, Control: "/run/\"odd\"\\name\x01",
-		ShutdownGrace: duration(90 * time.Second),
-		Log:           logConfig{Level: "debug", Format: "json"},
-		Domain:        domainConfig{Name: "a.b-c.d", NetBIOS: "A-B", SID: dtyp.MustParseSID("S-1-5-21-4-5-6")},
+		CanaryInterval: duration(time.Hour), ShutdownGrace: duration(90 * time.Second),
+		Log:    logConfig{Level: "debug", Format: "json"},
+		Domain: domainConfig{Name: "a.b-c.d", NetBIOS: "A-B", SID: dtyp.MustParseSID("S-1-5-21-4-5-6")},
 		Store: storeConfig{Backend: "lsa", Replica: "one", Bolt: boltConfig{Path: "/var/lib/größe.db"}, Etcd: etcdConfig{
 			Endpoints: []string{"https://etcd1:2379", "etcd2:2379"}, Prefix: "/other/", CAFile: "/etc/ca", CertFile: "/etc/cert", KeyFile: "/etc/key",
 			User: "bkrpd", PasswordFile: "/etc/etcd", Plaintext: "anywhere", Timeout: duration(time.Hour)}, LSA: lsaStoreConfig{
