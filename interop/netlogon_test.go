@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,20 +59,11 @@ func sambaTool(t *testing.T, dc *peers.Domain, args ...string) {
 	}
 }
 
-// wantLogged waits for the texts in the log behind its first octets: the log comes
-// through a pipe, and may come after the answer to the client.
-func (s *server) wantLogged(t *testing.T, behind int, texts ...string) {
+// wantLogged has a line of the log, from an offset on, have all parts.
+func (s *server) wantLogged(t *testing.T, from int, parts ...string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		logged := s.log.String()[behind:]
-		i := slices.IndexFunc(texts, func(text string) bool { return !strings.Contains(logged, text) })
-		if i < 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Errorf("the log lacks %q:\n%s", texts[i], logged)
-			return
-		}
+	if !logs(s, from, parts...) {
+		t.Errorf("no line of the log has %q:\n%s", parts, s.log.String()[from:])
 	}
 }
 
