@@ -64,9 +64,10 @@ refused the log-on, 4 the server refused the call.`,
 	root.AddCommand(
 		newCertCommand(stdout),
 		newWrapCommand(stdin, stdout),
-		newUnwrapCommand(stdin, stdout),
+		newUnwrapCommand(stdin, stdout, stderr),
 		newSIDCommand(stdout),
 		newInspectCommand(stdin, stdout),
+		newDPAPICommand(stdin, stdout, stderr),
 	)
 	return root
 }
