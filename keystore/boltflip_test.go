@@ -97,7 +97,7 @@ func outcome(path string, kek keystore.Sealer, whole *keystore.Dump) string {
 	switch {
 	case same == len(whole.Entries) && len(d.Entries) == same:
 		return "nothing"
-	case same < len(whole.Entries)-1:
+	case same < len(whole.Entries)-1 && len(d.Check()) == 0:
 		return "lost"
 	case len(d.Damaged) > 0:
 		return "entry named"

@@ -68,7 +68,16 @@ func check(file io.ReaderAt, size int64) error {
 	if err := c.freePages(); err != nil {
 		return err
 	}
-	return c.tree(m.root, 0, true)
+	if err := c.tree(m.root, 0, true); err != nil {
+		return err
+	}
+	// A page that is nowhere was cut from the tree, with all that stands in it.
+	for id, used := range c.used {
+		if !used {
+			return corrupt("page %d is neither free nor part of a tree", id)
+		}
+	}
+	return nil
 }
 
 func corrupt(format string, args ...any) error {
@@ -245,6 +254,9 @@ func (c *checker) branch(id uint64, count int, b []byte, depth int, buckets bool
 	if count == 0 {
 		return corrupt("branch page %d is empty", id)
 	}
+	if err := firstBehindElements(id, count, 0, b); err != nil {
+		return err
+	}
 	var last []byte
 	for i := range count {
 		at, e, err := element(id, i, b)
@@ -274,6 +286,13 @@ func (c *checker) branch(id uint64, count int, b []byte, depth int, buckets bool
 
 // leaf checks the elements of a leaf page (flags 4, pos 4, ksize 4, vsize 4).
 func (c *checker) leaf(id uint64, count int, b []byte, depth int, buckets bool) error {
+	// bbolt keeps an empty bucket in its parent, as nothing but a page's header.
+	if count == 0 && !buckets && len(b) > pageHeaderSize {
+		return corrupt("page %d is empty", id)
+	}
+	if err := firstBehindElements(id, count, 4, b); err != nil {
+		return err
+	}
 	for i := range count {
 		at, e, err := element(id, i, b)
 		if err != nil {
@@ -321,6 +340,23 @@ func (c *checker) bucket(id uint64, value []byte, depth int) error {
 		return corrupt("page %d has a bucket without entries' page", id)
 	}
 	return c.leaf(id, int(order.Uint16(inline[10:])), inline, depth+1, false)
+}
+
+// firstBehindElements checks that what the first element points to, by its number
+// at posAt, begins where the last element ends: otherwise there were more of them,
+// or fewer.
+func firstBehindElements(id uint64, count, posAt int, b []byte) error {
+	if count == 0 {
+		return nil
+	}
+	_, e, err := element(id, 0, b)
+	if err != nil {
+		return err
+	}
+	if order.Uint32(e[posAt:]) != uint32(count*elementSize) {
+		return corrupt("page %d has another number of entries than it says", id)
+	}
+	return nil
 }
 
 // element returns the i-th element of a page and where it begins.
