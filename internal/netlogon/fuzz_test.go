@@ -92,3 +92,33 @@ func FuzzEptMap(f *testing.F) {
 		}
 	})
 }
+
+// FuzzUnseal takes what anybody may send in the place of a sealed answer: it is
+// refused, unless it is the one that the domain controller sealed, of whose
+// signature only the first octets count.
+func FuzzUnseal(f *testing.F) {
+	key := sessionKey{1, 2, 3}
+	// "an answer, and 16 octets", sealed once: each time gives something else.
+	msg, err := hex.DecodeString("b3b2647568d804c1981ae0b3f715f9ef7372c76714c49f15")
+	if err != nil {
+		f.Fatal(err)
+	}
+	sig, err := hex.DecodeString("13001a00ffff0000f7efd720d91c015fe0b4d45aa1fcb63804513521119b7eab")
+	if err != nil {
+		f.Fatal(err)
+	}
+	sig = append(sig, make([]byte, signatureSize-signatureUsed)...)
+	f.Add(bytes.Clone(msg), bytes.Clone(sig))
+	f.Add([]byte{}, sig[:signatureUsed])
+	f.Add(msg[:8], sig[:signatureUsed-1])
+	f.Fuzz(func(t *testing.T, m, s []byte) {
+		same := bytes.Equal(m, msg) && len(s) >= signatureUsed && bytes.Equal(s[:signatureUsed], sig[:signatureUsed])
+		c := &session{key: key}
+		if err := c.Unseal(bytes.Clone(m), 0, len(m), s); (err == nil) != same {
+			t.Errorf("%x, %x: %v", m, s, err)
+		}
+		if _, sc, err := (&exchange{initiator: &initiator{key: key}, sent: true}).Step(t.Context(), s); (sc == nil) == (err == nil) {
+			t.Errorf("answer %x to NL_AUTH_MESSAGE: %v, %v", s, sc, err)
+		}
+	})
+}

@@ -157,6 +157,9 @@ func (e *initiateExchange) conclude(in []byte) ([]byte, *session, error) {
 	if _, ok := s.key.Type.profile(); !ok {
 		return nil, nil, fmt.Errorf("krb5: the server's key is of %v, and not of AES: %w", s.key.Type, gss.ErrRefused)
 	}
+	if err := s.key.check(); err != nil {
+		return nil, nil, err
+	}
 	if s.flags&gss.DCEStyle == 0 {
 		return nil, s, nil
 	}

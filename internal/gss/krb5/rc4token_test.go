@@ -162,23 +162,32 @@ func TestRC4SealsForRPCAlone(t *testing.T) {
 	}
 }
 
-// Our client takes no RC4 key from the KDC, and none from the server.
+// Our client takes no RC4 key from the KDC, and none from the server, nor a key
+// that is shorter than its type says.
 func TestRC4Client(t *testing.T) {
 	f := forgeWith(t, RC4HMAC)
 	if _, _, err := NewInitiator(f.source(t)).Initiate(gss.InitiateOptions{Flags: sealing}).Step(t.Context(), nil); !errors.Is(err, gss.ErrRefused) {
 		t.Errorf("from the KDC: %v", err)
 	}
-	f = forge(t)
-	x := NewInitiator(f.source(t)).Initiate(gss.InitiateOptions{Flags: sealing}).(*initiateExchange)
-	if _, _, err := x.Step(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
-	weak := drawKey(t, RC4HMAC)
-	reply, err := sealAPRep(f.part.key, &apRepPart{ctime: x.auth.ctime, cusec: x.auth.cusec, subkey: &weak})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, sc, err := x.Step(t.Context(), reply); !errors.Is(err, gss.ErrRefused) || sc != nil {
-		t.Errorf("from the server: %v, %v", sc, err)
+	for _, tt := range []struct {
+		subkey Key
+		want   error
+	}{
+		{drawKey(t, RC4HMAC), gss.ErrRefused},
+		{Key{AES256SHA1, make([]byte, 16)}, gss.ErrToken},
+		{Key{AES256SHA2, nil}, gss.ErrToken},
+	} {
+		f = forge(t)
+		x := NewInitiator(f.source(t)).Initiate(gss.InitiateOptions{Flags: sealing}).(*initiateExchange)
+		if _, _, err := x.Step(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+		reply, err := sealAPRep(f.part.key, &apRepPart{ctime: x.auth.ctime, cusec: x.auth.cusec, subkey: &tt.subkey})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, sc, err := x.Step(t.Context(), reply); !errors.Is(err, tt.want) || sc != nil {
+			t.Errorf("%v of %d octets from the server: %v, %v", tt.subkey, len(tt.subkey.Value), sc, err)
+		}
 	}
 }
