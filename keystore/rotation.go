@@ -155,7 +155,8 @@ func (s *Store) writeRotation(ctx context.Context, old Revision, r Rotation) (Ro
 
 // BeginRotation makes the key of a rotation and has every replica take it into
 // memory; the old one stays current. While another rotation has not been ended
-// by PreferRotation or RollBackRotation it is ErrRotation.
+// by PreferRotation or RollBackRotation, nor by another key that was made current,
+// it is ErrRotation.
 func (s *Store) BeginRotation(ctx context.Context, kind KeyKind) (Rotation, error) {
 	if s.vault.bare {
 		return Rotation{}, fmt.Errorf("rotating %v keys in phases: %w", kind, ErrDomainKeys)
@@ -164,17 +165,25 @@ func (s *Store) BeginRotation(ctx context.Context, kind KeyKind) (Rotation, erro
 	if err != nil && !errors.Is(err, ErrNoRotation) && !errors.Is(err, ErrCorrupt) {
 		return Rotation{}, err
 	}
-	if err == nil && last.Phase == RotationCreated {
-		return Rotation{}, fmt.Errorf("%w: that to key %v has not been ended", ErrRotation, last.Next)
-	}
+	begun := err == nil && last.Phase == RotationCreated
 	next := Rotation{Kind: kind, Phase: RotationCreated}
 	if next.Previous, err = s.pointerOf(ctx, kind); err != nil {
 		return Rotation{}, err
+	}
+	if begun && !last.overtakenBy(next.Previous) {
+		return Rotation{}, fmt.Errorf("%w: that to key %v has not been ended", ErrRotation, last.Next)
 	}
 	if next.Next, err = s.addKey(ctx, kind); err != nil {
 		return Rotation{}, err
 	}
 	return s.writeRotation(ctx, rev, next)
+}
+
+// overtakenBy reports whether the current key is neither of the rotation's, so
+// that it cannot go on. One that was begun without a current key goes on from
+// that which the first caller made since.
+func (r *Rotation) overtakenBy(current dtyp.GUID) bool {
+	return current != r.Next && current != r.Previous && !r.Previous.IsZero()
 }
 
 // pointerOf is the GUID of the current key of one kind, zero where there is
@@ -231,7 +240,7 @@ func (s *Store) Lacking(ctx context.Context, guid dtyp.GUID) ([]Replica, error) 
 // to serve it. To do it again is no error: it puts right what an interruption
 // may have left undone.
 func (s *Store) PreferRotation(ctx context.Context, kind KeyKind) (Rotation, error) {
-	r, rev, err := s.readRotation(ctx, kind)
+	r, rev, err := s.rotationToEnd(ctx, kind)
 	if err != nil {
 		return Rotation{}, err
 	}
@@ -260,7 +269,7 @@ func replicaNames(list []Replica) string {
 // whatever phase it is in. The new key stays, and unwraps what was wrapped
 // under it.
 func (s *Store) RollBackRotation(ctx context.Context, kind KeyKind) (Rotation, error) {
-	r, rev, err := s.readRotation(ctx, kind)
+	r, rev, err := s.rotationToEnd(ctx, kind)
 	if err != nil {
 		return Rotation{}, err
 	}
@@ -270,6 +279,25 @@ func (s *Store) RollBackRotation(ctx context.Context, kind KeyKind) (Rotation, e
 	return s.endRotation(ctx, r, rev, RotationRolledBack, r.Previous)
 }
 
+// rotationToEnd reads a rotation that may be ended.
+func (s *Store) rotationToEnd(ctx context.Context, kind KeyKind) (Rotation, Revision, error) {
+	r, rev, err := s.readRotation(ctx, kind)
+	if err != nil {
+		return Rotation{}, 0, err
+	}
+	now, err := s.pointerOf(ctx, kind)
+	if err != nil {
+		return Rotation{}, 0, err
+	}
+	if r.overtakenBy(now) {
+		return Rotation{}, 0, fmt.Errorf("%w: meanwhile key %v was made current otherwise; begin a new one", ErrRotation, now)
+	}
+	if r.Previous.IsZero() && now != r.Next {
+		r.Previous = now
+	}
+	return r, rev, nil
+}
+
 // endRotation notes the phase first and moves the pointer then, as long as the
 // phase is still that: of two who end a rotation at the same time in different
 // ways the later one has it, and the other is told.
@@ -277,15 +305,9 @@ func (s *Store) endRotation(ctx context.Context, r Rotation, rev Revision, phase
 	if err := s.checkActive(ctx, current); err != nil {
 		return Rotation{}, err
 	}
-	now, err := s.pointerOf(ctx, r.Kind)
-	if err != nil {
-		return Rotation{}, err
-	}
-	if now != r.Next && now != r.Previous && !r.Previous.IsZero() {
-		return Rotation{}, fmt.Errorf("%w: meanwhile key %v was made current otherwise; begin a new one", ErrRotation, now)
-	}
 	r.Phase = phase
-	if r, err = s.writeRotation(ctx, rev, r); err != nil {
+	r, err := s.writeRotation(ctx, rev, r)
+	if err != nil {
 		return Rotation{}, err
 	}
 	return r, s.setCurrent(ctx, r.Kind, current, func(ctx context.Context) error {

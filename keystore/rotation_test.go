@@ -52,6 +52,77 @@ func TestRotationWithoutAnswer(t *testing.T) {
 	})
 }
 
+// keyKind is the kind of key for rotations in phases.
+func (k kind) keyKind(t *testing.T) (kind keystore.KeyKind) {
+	t.Helper()
+	if err := kind.UnmarshalText([]byte(k.name)); err != nil {
+		t.Fatal(err)
+	}
+	return kind
+}
+
+// A rotation that was begun before there was a current key goes on from the one
+// that the first caller got in between, and back to it.
+func TestRotationBeforeFirstUse(t *testing.T) {
+	forKinds(t, func(t *testing.T, k kind) {
+		kind := k.keyKind(t)
+		for _, prefer := range []bool{false, true} {
+			s, _, _ := newStore(t)
+			if _, err := s.BeginRotation(t.Context(), kind); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.RollBackRotation(t.Context(), kind); !errors.Is(err, keystore.ErrRotation) {
+				t.Errorf("rolling back to nothing: %v, want ErrRotation", err)
+			}
+			first := mustCurrent(t, k, s)
+			if prefer {
+				r, err := s.PreferRotation(t.Context(), kind)
+				if err != nil || r.Previous != first || mustCurrent(t, k, s) != r.Next {
+					t.Errorf("preferred: %v, %v; want %v to be the one before", r, err, first)
+				}
+			}
+			if r, err := s.RollBackRotation(t.Context(), kind); err != nil || r.Previous != first {
+				t.Errorf("rolled back: %v, %v", r, err)
+			}
+			if got := mustCurrent(t, k, s); got != first {
+				t.Errorf("current is %v, want %v", got, first)
+			}
+		}
+	})
+}
+
+// A rotation that another key overtook is not gone on with, and does not keep a
+// new one from being begun.
+func TestRotationOvertaken(t *testing.T) {
+	forKinds(t, func(t *testing.T, k kind) {
+		kind := k.keyKind(t)
+		s, _, _ := newStore(t)
+		mustCurrent(t, k, s)
+		if _, err := s.BeginRotation(t.Context(), kind); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.BeginRotation(t.Context(), kind); !errors.Is(err, keystore.ErrRotation) {
+			t.Errorf("a second one: %v, want ErrRotation", err)
+		}
+		other, err := k.rotate(s, t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.PreferRotation(t.Context(), kind); !errors.Is(err, keystore.ErrRotation) {
+			t.Errorf("preferring its key: %v, want ErrRotation", err)
+		}
+		if _, err := s.RollBackRotation(t.Context(), kind); !errors.Is(err, keystore.ErrRotation) {
+			t.Errorf("rolling it back: %v, want ErrRotation", err)
+		}
+		if got := mustCurrent(t, k, s); got != other {
+			t.Errorf("current is %v, want %v", got, other)
+		}
+		if r, err := s.BeginRotation(t.Context(), kind); err != nil || r.Previous != other {
+			t.Errorf("a new one: %v, %v", r, err)
+		}
+	})
+}
+
 // A first use whose pointer was written, or somebody else's in its place, is
 // answered with the key that is current, though the write was not answered.
 func TestFirstUseWithoutAnswer(t *testing.T) {
@@ -97,10 +168,7 @@ func (s *stalled) CompareAndSwap(ctx context.Context, name string, old keystore.
 // unless both said the same.
 func TestRotationEndedTwice(t *testing.T) {
 	forKinds(t, func(t *testing.T, k kind) {
-		var keyKind keystore.KeyKind
-		if err := keyKind.UnmarshalText([]byte(k.name)); err != nil {
-			t.Fatal(err)
-		}
+		keyKind := k.keyKind(t)
 		for _, c := range []struct {
 			name string
 			end  func(s *keystore.Store, ctx context.Context, kind keystore.KeyKind) (keystore.Rotation, error)
