@@ -166,6 +166,10 @@ func TestClusterCheckUnsound(t *testing.T) {
 		{"a secret given to bob", owner, func(h *clusterHistory) { h.operate(opSteal, 1, oldKey, 1, 16*second) }},
 		{"part of a secret given to bob", owner, func(h *clusterHistory) { h.operate(opSteal, 1, oldKey, 1, 16*second).outcome = opWrong }},
 		{"no answer of a sound server", available, func(h *clusterHistory) { h.lose(1, oldKey, 1, 16*second) }},
+		{"a late answer of a server that is cut off from etcd", available, func(h *clusterHistory) {
+			h.faults = append(h.faults, clusterFault{number: 0, way: wayIsolated, from: 16 * second, to: 22 * second})
+			h.operate(opUnwrap, 0, oldKey, 1, 17*second).end = 21 * second
+		}},
 		{"no answer while a member of etcd is away", available, fault(clusterFault{etcd: true, number: 1, from: 16 * second, to: 20 * second})},
 		{"no answer while another server is away", available, fault(clusterFault{number: 0, killed: true, from: 16 * second, to: 20 * second})},
 		{"no answer of a server that is cut off from etcd", available, fault(clusterFault{number: 1, way: wayIsolated, from: 16 * second, to: 20 * second})},

@@ -22,6 +22,9 @@ const (
 	mending = 6 * time.Second
 	// reading is how long a server may take to read a new key ahead of its use.
 	reading = 2 * time.Second
+	// patience is how long a server may take to unwrap what it has the key of, on
+	// a machine that is busy.
+	patience = 3 * time.Second
 )
 
 // check returns what in a history must not be. Each rule is a function.
@@ -94,7 +97,7 @@ func (h *clusterHistory) checkSecrets(f *findings, servers int) {
 }
 
 // checkAvailable: a server that is not itself broken unwraps what it has the key
-// of, whatever is with etcd. It has the key of what it used since it was started
+// of, whatever is with etcd, and without waiting for it. It has the key of what it used since it was started
 // last; and since it reads keys ahead of their use, those that were there for a
 // while in which nothing kept it from that.
 func (h *clusterHistory) checkAvailable(f *findings) {
@@ -112,7 +115,7 @@ func (h *clusterHistory) checkAvailable(f *findings) {
 	}
 	for i := range h.ops {
 		o := &h.ops[i]
-		failed := o.outcome == opLost || o.outcome == opRefused && o.status == bkrp.StatusInternalError
+		failed := o.outcome == opLost || o.outcome == opRefused && o.status == bkrp.StatusInternalError || o.end-o.start > patience
 		if o.action != opUnwrap || !failed || h.broken(o.server, o.start, o.end) {
 			continue
 		}
@@ -162,7 +165,7 @@ func (h *clusterHistory) checkPointers(f *findings) {
 			if born, ok := h.born[w.key]; !ok || born >= w.rev {
 				f.add("the key is there before the pointer to it", "%v key %v at revision %d", kind, w.key, w.rev)
 			}
-			if i > 0 && writes[i-1].key != w.key && !h.explained(kind, writes[i-1].key, w) {
+			if i > 0 && writes[i-1].key != w.key && !h.explained(kind, i, writes[i-1].key, w) {
 				f.add("a current key is replaced by a rotation only", "%v key %v by %v at revision %d", kind, writes[i-1].key, w.key, w.rev)
 			}
 		}
@@ -173,13 +176,14 @@ func (h *clusterHistory) checkPointers(f *findings) {
 }
 
 // explained reports whether a rotation was to replace one key by another, by
-// going on or by going back.
-func (h *clusterHistory) explained(kind keystore.KeyKind, before dtyp.GUID, w pointerWrite) bool {
+// going on or by going back, in the n-th write of the pointer. One that went on
+// from no key may have met the first one.
+func (h *clusterHistory) explained(kind keystore.KeyKind, n int, before dtyp.GUID, w pointerWrite) bool {
 	return slices.ContainsFunc(h.rotations[kind], func(r rotationWrite) bool {
 		if r.rev >= w.rev {
 			return false
 		}
-		return r.Phase == keystore.RotationPreferred && r.Next == w.key && r.Previous == before ||
+		return r.Phase == keystore.RotationPreferred && r.Next == w.key && (r.Previous == before || r.Previous.IsZero() && n == 1) ||
 			r.Phase == keystore.RotationRolledBack && r.Previous == w.key && r.Next == before
 	})
 }

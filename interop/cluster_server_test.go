@@ -253,7 +253,8 @@ func (s *clusterServer) address() string {
 	return s.addr
 }
 
-// alarms keeps the lines of a log that say more than that all is well.
+// alarms keeps the lines of a log that say more than that all is well, or that
+// nobody was given the secret of another.
 type alarms struct {
 	mu   sync.Mutex
 	rest []byte // of a line whose end has not come yet
@@ -272,7 +273,7 @@ func (a *alarms) Write(p []byte) (int, error) {
 		if !ok {
 			return len(p), nil
 		}
-		if !bytes.Contains(line, []byte(" level=INFO ")) {
+		if !bytes.Contains(line, []byte(" level=INFO ")) && !bytes.Contains(line, []byte("ERROR_INVALID_ACCESS")) {
 			a.kept = append(append(a.kept, line...), '\n')
 			a.kept = a.kept[max(0, len(a.kept)-maxAlarms):]
 		}

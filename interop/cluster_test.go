@@ -215,6 +215,9 @@ func testClusterRounds(t *testing.T, c *cluster, seed uint64) {
 	for round := range *clusterRounds {
 		b := c.draw(d, r)
 		after, hold := time.Duration(r.IntN(1500))*time.Millisecond, time.Second+time.Duration(r.IntN(5000))*time.Millisecond
+		if b.fault.way == wayIsolated {
+			hold += 3 * time.Second // or its watch of etcd would not notice
+		}
 		if r.IntN(20) == 0 && *clusterRounds > 20 {
 			hold += 20 * time.Second // until the others take it for dead
 		}
