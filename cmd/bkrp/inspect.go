@@ -17,8 +17,9 @@ func newInspectCommand(stdin io.Reader, stdout io.Writer) *cobra.Command {
 		Short: "say what a blob, key, certificate or master key file is",
 		Long: `Inspect says what a file is, field by field, without any key: a wrapped secret
 of either kind, the domain's key pair or symmetric key as a domain controller
-stores them, a pointer to one of them, a certificate (DER or PEM), a PVK file,
-a DPAPI master key file, a roamed credential.
+stores them, a pointer to one of them, a certificate (DER or PEM), a private key
+(PVK or PEM), a DPAPI master key file, a roamed credential, a file encrypted by
+age, as bkrpd exports keys and makes backups.
 
 Of what is secret only the length is shown.`,
 		Example: `  bkrp inspect disk.wrapped
@@ -55,6 +56,8 @@ var errUnknown = errors.New("not known")
 // is wrong with the rest of it is then said in the terms of that kind.
 func inspect(data []byte) (*report, error) {
 	for _, kind := range []func([]byte) (*report, error){
+		inspectAge,
+		inspectPEMKey,
 		inspectCertificate,
 		inspectPVK,
 		inspectRoamed,
@@ -64,6 +67,7 @@ func inspect(data []byte) (*report, error) {
 		inspectPointer,
 		inspectClientWrapped,
 		inspectServerWrapped,
+		inspectBareKey,
 	} {
 		r, err := kind(data)
 		if !errors.Is(err, errUnknown) {
@@ -71,5 +75,5 @@ func inspect(data []byte) (*report, error) {
 		}
 	}
 	return nil, fmt.Errorf("inspecting %d octets: they are no wrapped secret, key pair, ServerWrap key, key pointer, "+
-		"certificate, PVK file, master key file or roamed credential", len(data))
+		"certificate, PVK or PEM file, master key file, roamed credential or age file", len(data))
 }

@@ -95,7 +95,7 @@ func inspectCertificate(data []byte) (*report, error) {
 	der := data
 	if block, _ := pem.Decode(data); block != nil {
 		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("inspecting PEM: it holds %q, not a certificate", block.Type)
+			return nil, fmt.Errorf("inspecting PEM: it holds %q, which is neither a certificate nor a private key", block.Type)
 		}
 		der = block.Bytes
 	}

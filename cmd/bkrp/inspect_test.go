@@ -6,14 +6,19 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"filippo.io/age"
+	"filippo.io/age/armor"
+
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/internal/keyform"
 )
 
 // object is a report as a program reads it.
@@ -76,7 +81,7 @@ func TestInspectWindowsFiles(t *testing.T) {
 		"roamed_credential_masterkey.bin":                              {"roamed-credential", "name", "7fc19508-7b85-4a7c-9e5d-15f9e00e7ce5"},
 		"masterkey.mkf":                                                {"master-key-file", "guid", "ab998260-e99d-4871-8f4b-d922b2848ce6"},
 		"backupkey_45cbf2fb-b468-471a-a374-3ca17b50cf3b.pvk":           {"pvk", "", ""},
-		"expected_secret.bin":                                          {},
+		"expected_secret.bin":                                          {"bare-secret", "", ""},
 	}
 	files, err := filepath.Glob(filepath.Join(root, "*", "*"))
 	if err != nil || len(files) == 0 {
@@ -95,12 +100,6 @@ func TestInspectWindowsFiles(t *testing.T) {
 			w, ok := want[base]
 			if !ok {
 				t.Fatal("the test does not know this file")
-			}
-			if w.kind == "" {
-				if r, err := inspect(data); err == nil {
-					t.Errorf("a bare secret is taken for a %s", r.kind)
-				}
-				return
 			}
 			o, all := inspected(t, data)
 			if o.Kind != w.kind || w.value != "" && o.Fields[w.key] != w.value {
@@ -150,6 +149,7 @@ func TestInspectOurs(t *testing.T) {
 	stored, _ := pair.AppendBinary(nil)
 	storedKey, _ := serverKey.AppendBinary(nil)
 	guid := pair.GUID()
+	pemKey, armored, binary := exported(t, stored)
 	asPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate().Raw})
 	for _, tt := range []struct {
 		kind  string
@@ -171,6 +171,12 @@ func TestInspectOurs(t *testing.T) {
 		{"certificate", pair.Certificate().Raw, "not_after", "2027-01-02T03:04:05Z"},
 		{"certificate", asPEM, "self_signed", true},
 		{"pvk", pair.AppendPVK(nil), "modulus_sha256", fingerprint(pair.PublicKey().N.Bytes())},
+		{"pem-key", pemKey, "guid", guid.String()},
+		{"pem-key", pemKey[:bytes.Index(pemKey, []byte("-----BEGIN CERT"))], "modulus_sha256", fingerprint(pair.PublicKey().N.Bytes())},
+		{"age-file", armored, "recipients", 2.0},
+		{"age-file", armored, "armored", true},
+		{"age-file", binary, "armored", false},
+		{"bare-secret", bytes.Repeat([]byte{0, 1, 2, 3}, 16), "data_length", 64.0},
 	} {
 		t.Run(tt.kind+"/"+tt.key, func(t *testing.T) {
 			o, all := inspected(t, tt.data)
@@ -188,6 +194,36 @@ func TestInspectOurs(t *testing.T) {
 	}
 }
 
+// exported is a key pair as bkrpd exports it: in PEM, and encrypted to two
+// recipients, in armor and without.
+func exported(t *testing.T, stored []byte) (inPEM, armored, binary []byte) {
+	t.Helper()
+	key, err := keyform.New(dtyp.GUID{}, stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if inPEM, err = key.Marshal(keyform.PEM); err != nil {
+		t.Fatal(err)
+	}
+	var recipients []age.Recipient
+	for range 2 {
+		identity, err := age.GenerateX25519Identity()
+		if err != nil {
+			t.Fatal(err)
+		}
+		recipients = append(recipients, identity.Recipient())
+	}
+	var b bytes.Buffer
+	bundle := &keyform.Bundle{Domain: "bkrp.example", SID: dtyp.MustParseSID("S-1-5-21-1-2-3"), Keys: []*keyform.Key{key}}
+	if err := bundle.Seal(&b, recipients...); err != nil {
+		t.Fatal(err)
+	}
+	if binary, err = io.ReadAll(armor.NewReader(bytes.NewReader(b.Bytes()))); err != nil {
+		t.Fatal(err)
+	}
+	return inPEM, b.Bytes(), binary
+}
+
 func TestInspectRefuses(t *testing.T) {
 	for name, tt := range map[string]struct {
 		data string
@@ -202,6 +238,11 @@ func TestInspectRefuses(t *testing.T) {
 		"PVK cut short":           {"\x1e\xf1\xb5\xb0\x00\x00\x00\x00", bkrp.ErrKeyFormat},
 		"certificate cut short":   {"\x30\x82\x02\xe8\x30\x82", bkrp.ErrCertificate},
 		"PEM of something else":   {"-----BEGIN X-----\nAAAA\n-----END X-----\n", nil},
+		"PEM with no private key": {"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", keyform.ErrFormat},
+		"age cut short":           {"age-encryption.org/v1\n-> X25519 AAAA\n", nil},
+		"age to nobody":           {"age-encryption.org/v1\n--- AAAA\n", nil},
+		"age armor of something":  {"-----BEGIN AGE ENCRYPTED FILE-----\nAAAA\n-----END AGE ENCRYPTED FILE-----\n", nil},
+		"64 characters":           {strings.Repeat("six ", 16), nil},
 		"PEM with no certificate": {"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", nil},
 	} {
 		r, err := inspect([]byte(tt.data))

@@ -47,12 +47,24 @@ var passwords = map[string]string{"alice": "Correct.Horse.1", "bob": "Correct.Ho
 
 func startServer(t *testing.T) (addr string) {
 	t.Helper()
+	store := newStore(t, "S-1-5-21-1-2-3")
+	for _, user := range []string{"alice", "bob"} { // RIDs in this order
+		if _, err := store.AddAccount(t.Context(), user, passwords[user]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return serve(t, store)
+}
+
+// newStore is a store in memory of the domain BKRP with that SID.
+func newStore(t *testing.T, sid string) *keystore.Store {
+	t.Helper()
 	sealer, err := keystore.CreateKeyFile(filepath.Join(t.TempDir(), "kek.bin"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	backend := keystore.NewMemory()
-	domain := keystore.Domain{DNSName: "bkrp.example", NetBIOSName: "BKRP", SID: dtyp.MustParseSID("S-1-5-21-1-2-3")}
+	domain := keystore.Domain{DNSName: "bkrp.example", NetBIOSName: "BKRP", SID: dtyp.MustParseSID(sid)}
 	if err := keystore.Create(t.Context(), backend, sealer, domain); err != nil {
 		t.Fatal(err)
 	}
@@ -60,11 +72,13 @@ func startServer(t *testing.T) (addr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, user := range []string{"alice", "bob"} { // RIDs in this order
-		if _, err := store.AddAccount(t.Context(), user, passwords[user]); err != nil {
-			t.Fatal(err)
-		}
-	}
+	t.Cleanup(func() { store.Close() })
+	return store
+}
+
+// serve serves a store until the test ends.
+func serve(t *testing.T, store *keystore.Store) (addr string) {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	srv, err := bkrpserver.New(bkrpserver.Config{
 		Service: &bkrpserver.Service{Store: store, Logger: log},
@@ -86,7 +100,6 @@ func startServer(t *testing.T) (addr string) {
 		if err := <-served; err != nil {
 			t.Error(err)
 		}
-		store.Close()
 	})
 	return l.Addr().String()
 }
