@@ -84,7 +84,7 @@ func (r *backupRequest) recipients() (to []age.Recipient, err error) {
 	for _, text := range r.To {
 		one, err := age.ParseRecipients(strings.NewReader(text))
 		if err != nil {
-			return nil, errors.New("a recipient is none of age's, age1...")
+			return nil, errors.New("a recipient does not begin with age1, or is damaged")
 		}
 		to = append(to, one...)
 	}
