@@ -49,6 +49,8 @@ var layerImports = map[string][]string{
 	"internal/netlogon":  {"dtyp", "internal/dcerpc", "internal/gss", "internal/gss/ntlm", "internal/ndr", "internal/nthash"},
 	"internal/npa":       {"internal/ndr"},
 	"internal/dclocator": {},
+	// What it asks, for tests.
+	"internal/dclocator/locatortest": {"internal/dclocator"},
 
 	"keystore":               {".", "dtyp", "internal/le", "internal/nthash", "keystore/internal/feed"},
 	"keystore/internal/feed": {},
@@ -105,6 +107,7 @@ var layerForeign = map[string][]string{
 	"golang.org/x/crypto/argon2":     {"keystore"},
 	"golang.org/x/crypto/cryptobyte": {".", "internal/keyform", "internal/gss/spnego", "internal/gss/krb5"},
 	"golang.org/x/crypto/md4":        {"internal/nthash"},
+	"golang.org/x/net/dns":           {"internal/dclocator/locatortest"},
 	"golang.org/x/sys":               {"keystore", "cmd/bkrpd"},
 	"golang.org/x/term":              {"internal/cli", "cmd/bkrpd"},
 }
