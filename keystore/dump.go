@@ -57,7 +57,8 @@ func (d *Dump) Clear() {
 }
 
 // Dump reads the whole store, at one moment of its backend, while it is in use.
-// The use of keys that this server has counted is written down before. Entries
+// The use of keys that this server has counted is written down before, if it can
+// be. Entries
 // that are damaged keep nobody from the others: they are in Dump.Damaged, for
 // the caller to refuse. Over the secrets of a domain it is ErrDomainKeys.
 func (s *Store) Dump(ctx context.Context) (*Dump, error) {
@@ -65,7 +66,8 @@ func (s *Store) Dump(ctx context.Context) (*Dump, error) {
 		return nil, fmt.Errorf("reading the whole store: %w", ErrDomainKeys)
 	}
 	if err := s.flushUse(ctx); err != nil {
-		return nil, err
+		// A store that cannot be written any more needs its backup all the same.
+		s.log.Warn("reading the whole store without the latest use of keys, which cannot be written down", "err", err)
 	}
 	entries, err := s.vault.backend.List(ctx, "")
 	if err != nil {
