@@ -82,17 +82,15 @@ type backupPlan struct {
 	shares            []*split.Share
 }
 
-func (p *backupPlan) clear() {
-	for _, s := range p.shares {
-		s.Clear()
-	}
-}
+func (p *backupPlan) clear() { clearShares(p.shares) }
 
 // plan checks the command line, and makes the shares.
 func (o *backupOptions) plan() (*backupPlan, error) {
 	switch {
 	case o.Output == "":
 		return nil, cli.Usagef("--output: it is empty")
+	case o.Output == "-":
+		return nil, cli.Usagef("--output -: a backup goes to a file, and says so when it is on the disk")
 	case o.Split == "" && len(o.To)+len(o.ToFiles) == 0:
 		return nil, cli.Usagef("backup: say by --to, --to-file or --split who can open the file; it is never written in the clear")
 	case o.Split == "" && o.SharesDir != "":
@@ -153,14 +151,18 @@ func runBackup(ctx context.Context, std stdio, cfg *config, p *backupPlan) error
 	}
 	report := std.out
 	show := func() error { return nil }
+	var made []string
 	if p.verifier != nil && p.sharesDir == "" {
 		report = std.err // nothing but shares goes where they go
 		show = func() error { return printShares(std.out, p) }
 	} else if p.verifier != nil {
-		show = func() error { return writeShares(p) }
+		show = func() error {
+			made, err = writeShares(p)
+			return err
+		}
 	}
 	if err := writeBackup(p.output, resp.Backup.Sealed, show); err != nil {
-		return fmt.Errorf("backup: %w", err)
+		return fmt.Errorf("backup: %w", errors.Join(err, removeAll(made))) // shares of nothing
 	}
 	m := &resp.Backup.Manifest
 	for _, name := range m.Damaged {

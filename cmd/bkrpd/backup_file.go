@@ -78,30 +78,29 @@ func printShares(w io.Writer, p *backupPlan) error {
 	return nil
 }
 
-// writeShares writes each share to a new file. Either all are there when it
-// returns or none.
-func writeShares(p *backupPlan) (err error) {
+// writeShares writes each share to a new file, and returns which. The caller
+// removes them after an error.
+func writeShares(p *backupPlan) (made []string, err error) {
 	if err := os.MkdirAll(p.sharesDir, 0o700); err != nil {
-		return err
+		return nil, err
 	}
-	var made []string
-	defer func() {
-		if err == nil {
-			return
-		}
-		for _, path := range made {
-			err = errors.Join(err, os.Remove(path))
-		}
-	}()
 	for _, s := range p.shares {
 		path := filepath.Join(p.sharesDir, fmt.Sprintf("%s-share-%d-of-%d.txt", s.SplitID(), s.Index(), s.N()))
 		text := shareText(p, s)
 		err := copyNew(path, text)
 		clear(text)
 		if err != nil {
-			return err
+			return made, err
 		}
 		made = append(made, path)
 	}
-	return nil
+	return made, nil
+}
+
+func removeAll(paths []string) error {
+	var errs []error
+	for _, path := range paths {
+		errs = append(errs, os.Remove(path))
+	}
+	return errors.Join(errs...)
 }

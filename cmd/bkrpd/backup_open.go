@@ -116,45 +116,40 @@ func (o *openOptions) combineFiles(std stdio, v *split.Verifier) ([]byte, error)
 // given. Shares that are not good are named: in the error where too few are left,
 // and as warnings otherwise.
 func combineTexts(std stdio, v *split.Verifier, texts, names []string) ([]byte, error) {
-	var all []*split.Share
-	var bad []error
-	origin := make(map[*split.ShareError]string)
-	file := func(i int) string {
-		if i < len(names) {
-			return names[i] + ": "
-		}
-		return ""
-	}
-	var from []string // of the shares at each position
-	for i, text := range texts {
-		shares, wrong := split.ParseShares(text)
-		for range len(shares) + len(wrong) {
-			from = append(from, file(i))
-		}
-		if len(shares)+len(wrong) == 0 {
-			bad = append(bad, fmt.Errorf("%sit has no share", file(i)))
-		}
-	}
-	all, wrong := split.ParseShares(texts...)
-	defer func() {
-		for _, s := range all {
-			s.Clear()
-		}
-	}()
-	secret, unfit, err := v.Combine(all)
-	for _, e := range append(wrong, unfit...) {
-		if e.Position > 0 && e.Position <= len(from) {
-			origin[e] = from[e.Position-1]
-		}
-		bad = append(bad, fmt.Errorf("%s%w", origin[e], e))
+	shares, bad := split.ParseShares(texts...)
+	defer clearShares(shares)
+	secret, unfit, err := v.Combine(shares)
+	from := origins(texts, names)
+	var reasons []error
+	for _, e := range append(bad, unfit...) {
+		reasons = append(reasons, fmt.Errorf("%s%w", from[e.Position], e))
 	}
 	if err != nil {
-		return nil, notEnough(v, len(all)-len(unfit), err, bad)
+		return nil, notEnough(v, len(shares)-len(unfit), err, reasons)
 	}
-	for _, e := range bad {
-		fmt.Fprintf(std.err, "warning: %v\n", e)
+	for _, reason := range reasons {
+		fmt.Fprintf(std.err, "warning: %v\n", reason)
 	}
 	return secret, nil
+}
+
+// origins says for the position of each share in which file it is.
+func origins(texts, names []string) map[int]string {
+	from := make(map[int]string)
+	for i, name := range names {
+		shares, bad := split.ParseShares(texts[i])
+		clearShares(shares)
+		for range len(shares) + len(bad) {
+			from[len(from)+1] = name + ": "
+		}
+	}
+	return from
+}
+
+func clearShares(shares []*split.Share) {
+	for _, s := range shares {
+		s.Clear()
+	}
 }
 
 // notEnough says how many shares are missing, and what is wrong with the others.
@@ -170,11 +165,7 @@ func notEnough(v *split.Verifier, good int, err error, bad []error) error {
 func combineTyped(std stdio, tty *os.File, v *split.Verifier) ([]byte, error) {
 	fmt.Fprintf(std.err, "%d of the %d shares of split %s open this backup. What is typed is not shown.\n", v.K(), v.N(), v.ID())
 	var good []*split.Share
-	defer func() {
-		for _, s := range good {
-			s.Clear()
-		}
-	}()
+	defer func() { clearShares(good) }()
 	for {
 		line, err := cli.ReadPassword(std.err, tty, fmt.Sprintf("Share %d of %d: ", len(good)+1, v.K()))
 		if err != nil {

@@ -137,8 +137,12 @@ func manifestOf(d *keystore.Dump, program string, taken time.Time) Manifest {
 
 // Seal writes the backup, encrypted to at least one recipient.
 func (b *Backup) Seal(w io.Writer, to ...age.Recipient) error {
-	if b.Manifest.Octets > MaxSize/2 {
-		return fmt.Errorf("backup: the store has %d octets, and %d are the most", b.Manifest.Octets, MaxSize/2)
+	size := int64(len(magic) + maxManifest)
+	for _, e := range b.Dump.Entries {
+		size += int64(entryHeader + len(e.Name) + len(e.Value))
+	}
+	if size > MaxSize { // it could be written, and not be read again
+		return fmt.Errorf("backup: the store has %d octets, and a backup has %d at most", size, int64(MaxSize))
 	}
 	sealed, err := age.Encrypt(w, to...)
 	if err != nil {
