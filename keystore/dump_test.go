@@ -130,6 +130,31 @@ func TestDump(t *testing.T) {
 	}
 }
 
+// To look at a dump, or to restore it, does not alter it.
+func TestDumpStaysAsItIs(t *testing.T) {
+	s, _, kek := fullStore(t)
+	d := mustDump(t, s)
+	before := make(map[string][]byte)
+	for _, e := range d.Entries {
+		before[e.Name] = bytes.Clone(e.Value)
+	}
+	_, _ = d.Keys(), d.Check()
+	if err := keystore.Restore(t.Context(), keystore.NewMemory(), kek, d); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range d.Entries {
+		if !bytes.Equal(e.Value, before[e.Name]) {
+			t.Errorf("%s is another one", e.Name)
+		}
+	}
+	for _, k := range d.Keys() {
+		name := keystore.SecretPrefix + k.GUID.String()
+		if k.State != keystore.KeyLocked && !bytes.Equal(before[name], mustSecret(t, s, name)) {
+			t.Errorf("%s is not what the store has", name)
+		}
+	}
+}
+
 func TestDumpOfDomain(t *testing.T) {
 	s, err := keystore.OpenDomain(t.Context(), keystore.NewMemory(), testDomain, keystore.Options{})
 	if err != nil {

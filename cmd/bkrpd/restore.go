@@ -100,6 +100,9 @@ func fillStore(ctx context.Context, cfg *config, dump *keystore.Dump) error {
 		return err
 	}
 	sealer, err := createKEK(ctx, cfg)
+	if errors.Is(err, keystore.ErrKeyFile) {
+		err = fmt.Errorf("%w; if it is what an interrupted restore left, remove it", err)
+	}
 	if err != nil {
 		return errors.Join(err, backend.Close())
 	}
