@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/seed05845750/bkrp/keystore"
@@ -202,5 +203,79 @@ func TestOneMetaPage(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Whatever is written, replaced and deleted while others read, the file is whole
+// each time it is opened again.
+func TestCheckAcceptsLongUse(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "used.db")
+	s, err := Create(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	random := rand.New(rand.NewPCG(3, 4))
+	for range 8 {
+		s.db.NoSync = true // the disk does not matter
+		reading := make(chan struct{})
+		var readers sync.WaitGroup
+		readers.Go(func() {
+			for {
+				select {
+				case <-reading:
+					return
+				default:
+				}
+				if _, err := s.List(t.Context(), ""); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+		for range 400 {
+			name := fmt.Sprintf("%03d", random.IntN(300))
+			_, rev, err := s.Get(t.Context(), name)
+			if err != nil && !errors.Is(err, keystore.ErrNotFound) {
+				t.Fatal(err)
+			}
+			value := bytes.Repeat([]byte{1}, random.IntN(9000))
+			if random.IntN(3) == 0 {
+				value = nil
+			}
+			if _, err := s.CompareAndSwap(t.Context(), name, rev, value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		close(reading)
+		readers.Wait()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if s, err = Open(path, Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// As a bucket of many pages gets small, and empty.
+	entries, err := s.List(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, e := range entries {
+		if _, err := s.CompareAndSwap(t.Context(), e.Name, e.Revision, nil); err != nil {
+			t.Fatal(err)
+		}
+		if left := len(entries) - 1 - i; left%40 != 0 && left > 4 {
+			continue
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := check(bytes.NewReader(b), int64(len(b))); err != nil {
+			t.Fatalf("with %d entries left: %v", len(entries)-1-i, err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
