@@ -1,7 +1,9 @@
 package interop
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -147,4 +149,38 @@ type pointerWrite struct {
 type rotationWrite struct {
 	rev int64
 	keystore.Rotation
+}
+
+// text is the history for people, a line for each thing that happened, in the
+// order of their beginnings.
+func (h *clusterHistory) text() []byte {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	type line struct {
+		at   time.Duration
+		text string
+	}
+	var lines []line
+	for i := range h.ops {
+		lines = append(lines, line{h.ops[i].start, h.ops[i].String()})
+	}
+	for i := range h.faults {
+		lines = append(lines, line{h.faults[i].from, h.faults[i].String()})
+	}
+	for kind, writes := range h.pointers {
+		for _, w := range writes {
+			lines = append(lines, line{w.earliest, fmt.Sprintf("revision %d: current %v key %v, from %v to %v", w.rev, kind, w.key, w.earliest, w.latest)})
+		}
+	}
+	slices.SortStableFunc(lines, func(a, b line) int { return cmp.Compare(a.at, b.at) })
+	var text []byte
+	for _, l := range lines {
+		text = fmt.Appendf(text, "%v %s\n", l.at, l.text)
+	}
+	for kind, rotations := range h.rotations {
+		for _, r := range rotations {
+			text = fmt.Appendf(text, "revision %d: rotation of %v keys %s, from %v to %v\n", r.rev, kind, r.Phase, r.Previous, r.Next)
+		}
+	}
+	return text
 }

@@ -5,6 +5,8 @@ import (
 	"flag"
 	"fmt"
 	mathrand "math/rand/v2"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -155,7 +157,8 @@ func (r *clusterReport) oneKeyEach(t *testing.T) {
 
 // clusterReport is what a history comes to.
 type clusterReport struct {
-	handedOut map[keystore.KeyKind]map[dtyp.GUID]int
+	handedOut map[keystore.KeyKind]map[dtyp.GUID]int // how often
+	unwraps   [clusterSize]int                       // before the end
 }
 
 // checkCluster takes in what etcd had, checks the history and says what it was.
@@ -174,6 +177,13 @@ func checkCluster(t *testing.T, c *cluster, d *clusterDomain, load *clusterLoad,
 	for _, finding := range h.check(clusterSize) {
 		t.Error(finding)
 	}
+	if t.Failed() { // kept by -artifacts
+		file := filepath.Join(t.ArtifactDir(), "history.txt")
+		if err := os.WriteFile(file, h.text(), 0o600); err != nil {
+			t.Error(err)
+		}
+		t.Logf("with -artifacts, the history is kept in %s", file)
+	}
 	report := &clusterReport{handedOut: make(map[keystore.KeyKind]map[dtyp.GUID]int)}
 	counts, oldest, slowest := make(map[string]int), time.Duration(0), time.Duration(0)
 	for i := range h.ops {
@@ -181,6 +191,7 @@ func checkCluster(t *testing.T, c *cluster, d *clusterDomain, load *clusterLoad,
 		counts[fmt.Sprintf("%v %v", o.action, o.outcome)]++
 		if o.action == opUnwrap && !h.broken(o.server, o.start, o.end) {
 			slowest = max(slowest, o.end-o.start)
+			report.unwraps[o.server]++
 		}
 		if !o.acknowledges() {
 			continue
@@ -237,7 +248,12 @@ func testClusterRounds(t *testing.T, c *cluster, seed uint64) {
 	verify := time.Now()
 	load.verify(t.Context())
 	t.Logf("%d rounds, victims %v; %d secrets opened on each server in %v", *clusterRounds, victims, len(load.secrets), time.Since(verify))
-	checkCluster(t, c, d, load, heard)
+	report := checkCluster(t, c, d, load, heard)
+	for server, unwraps := range report.unwraps {
+		if unwraps < *clusterRounds {
+			t.Errorf("server %d unwrapped %d secrets in %d rounds: that shows nothing", server, unwraps, *clusterRounds)
+		}
+	}
 	testClusterAgrees(t, d, h)
 }
 
