@@ -279,12 +279,15 @@ func TestInspectCommand(t *testing.T) {
 
 func FuzzInspect(f *testing.F) {
 	files, _ := filepath.Glob(filepath.Join("..", "..", "..", "shared", "vectors", "*", "*"))
-	for _, name := range files {
+	bundles, _ := filepath.Glob(filepath.Join("..", "..", "internal", "keyform", "testdata", "*.*"))
+	for _, name := range append(files, bundles...) {
 		if b, err := os.ReadFile(name); err == nil {
 			f.Add(b)
 		}
 	}
 	f.Add(make([]byte, 16))
+	f.Add([]byte("age-encryption.org/v1\n-> X25519 AAAA\nBBBB\n-> scrypt CC 18\nDDDD\n--- EEEE\nFFFF"))
+	f.Add([]byte("-----BEGIN RSA PRIVATE KEY-----\nMAA=\n-----END RSA PRIVATE KEY-----\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := inspect(b)
 		if err != nil {
