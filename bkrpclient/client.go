@@ -36,11 +36,15 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	host, address := cfg.address()
+	return dialAt(ctx, cfg, host, address)
+}
+
+// dialAt is Dial to the server called host, at an address of its.
+func dialAt(ctx context.Context, cfg Config, host, address string) (*Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.timeout())
 	defer cancel()
-	c := &Client{cfg: cfg}
-	host, address := cfg.address()
-	c.host = host
+	c := &Client{cfg: cfg, host: host}
 	mech, err := mechanism(ctx, &cfg, host)
 	if err != nil {
 		return nil, inTime(ctx, err)

@@ -87,15 +87,21 @@ func (Password) MarshalText() ([]byte, error) {
 }
 
 func (c *Config) check() error {
-	switch {
-	case c.Server == "":
+	if c.Server == "" {
 		return errors.New("bkrpclient: Config.Server is empty")
+	}
+	return c.checkCaller(c.Server)
+}
+
+// checkCaller looks at what says who calls; server is for the error.
+func (c *Config) checkCaller(server string) error {
+	switch {
 	case c.RequireMutual && c.Credential.Kerberos == nil:
 		return errors.New("bkrpclient: mutual authentication is required, and only Kerberos has it: no Credential.Kerberos is given")
 	case c.Credential.Kerberos != nil:
 		return nil
 	case c.Credential.User == "":
-		return fmt.Errorf("bkrpclient: no user name for %s; anonymous callers are refused by the protocol", c.Server)
+		return fmt.Errorf("bkrpclient: no user name for %s; anonymous callers are refused by the protocol", server)
 	}
 	return nil
 }

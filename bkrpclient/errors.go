@@ -15,6 +15,10 @@ var ErrLogon = errors.New("bkrpclient: logon refused by the server: check the do
 // ran kinit, the KDC does not know the server by that name, or is away.
 var ErrTicket = errors.New("bkrpclient: no Kerberos ticket for")
 
+// ErrNoServer is a domain in which no writable domain controller was found; the
+// DomainError around it says who was asked.
+var ErrNoServer = errors.New("bkrpclient: no writable domain controller found")
+
 // ErrResponse is an answer that the protocol does not allow; no part of it is
 // used (C-3.2.4-06, C-3.2.4-07).
 var ErrResponse = errors.New("bkrpclient: response breaks the protocol")

@@ -1,0 +1,133 @@
+package bkrpclient
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/seed05845750/bkrp"
+	"github.com/seed05845750/bkrp/internal/dcerpc"
+	"github.com/seed05845750/bkrp/internal/dclocator"
+)
+
+// do is one operation of the protocol by the rule of 3.2.4: when it fails, for
+// whatever reason (C-3.2.4-17), another domain controller is located and the
+// operation is repeated there, once (C-3.2.4-18, C-3.2.4-19). what names the
+// operation in the trace.
+func (d *Domain) do(ctx context.Context, r *record, what string, call func(context.Context, *Client) error) error {
+	if err := d.pool.enter(ctx); err != nil {
+		return d.failed(r, err)
+	}
+	defer d.pool.leave()
+	if d.pool.isClosed() {
+		return ErrClosed
+	}
+	dc, first := d.attempt(ctx, r, dclocator.Request{}, 2, what, call)
+	if first == nil {
+		return nil
+	}
+	if dc == "" || final(ctx, first) {
+		return d.failed(r, first)
+	}
+	_, second := d.attempt(ctx, r, dclocator.Request{Fresh: true, Exclude: []string{dc}}, 1, what, call)
+	if errors.Is(second, ErrNoServer) && d.cfg.RetrySame && ctx.Err() == nil {
+		_, second = d.attempt(ctx, r, dclocator.Request{Fresh: true}, 1, what, call)
+	}
+	switch {
+	case second == nil:
+		return nil
+	case errors.Is(second, ErrNoServer):
+		// It was the first that failed; there is nothing wrong with DNS.
+		return d.failed(r, first)
+	}
+	return d.failed(r, second, first)
+}
+
+func (d *Domain) failed(r *record, errs ...error) error {
+	return &DomainError{Domain: d.cfg.Domain, Trace: slices.Clip(r.steps), Errs: errs}
+}
+
+// final says whether an error is one that another server would not mend: the
+// caller has gone, or the answer was a certificate that is none, of which the
+// text wants an error and nothing else (C-3.2.4.1-05, A-46).
+func final(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, bkrp.ErrCertificate)
+}
+
+// attempt makes one attempt, in its share of the time that ctx leaves to those
+// that are left. dc is whom it was made at, "" if none was found.
+//
+// A connection that was kept and turns out to be gone is no failure of the
+// server, which may end connections as it likes: a fresh one takes its place.
+func (d *Domain) attempt(ctx context.Context, r *record, req dclocator.Request, left int, what string, call func(context.Context, *Client) error) (dc string, err error) {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(left))
+		defer cancel()
+	}
+	if !req.Fresh {
+		if k := d.pool.take(""); k != nil {
+			if err = d.run(ctx, r, k, what, call); !isGone(ctx, err) {
+				return k.dc, err
+			}
+		}
+	}
+	found, trace, err := d.locator.Locate(ctx, req)
+	r.located(trace)
+	if err != nil {
+		return "", inTime(ctx, ErrNoServer)
+	}
+	d.pool.use(found.Name)
+	if k := d.pool.take(found.Name); k != nil {
+		if err = d.run(ctx, r, k, what, call); !isGone(ctx, err) {
+			return k.dc, err
+		}
+	}
+	k, err := d.connect(ctx, r, found)
+	if err != nil {
+		return found.Name, err
+	}
+	return found.Name, d.run(ctx, r, k, what, call)
+}
+
+// connect logs on to a domain controller, by its name.
+func (d *Domain) connect(ctx context.Context, r *record, dc *dclocator.DC) (*kept, error) {
+	began := time.Now()
+	address := d.cfg.Address(dc.Name, dc.Addr.Addr())
+	c, err := dialAt(ctx, d.cfg.Client, dc.Name, address)
+	r.timed(began, Step{Server: dc.Name, Address: address, Doing: doingConnect, Err: err})
+	if err != nil {
+		return nil, err
+	}
+	return &kept{client: c, dc: dc.Name}, nil
+}
+
+// run makes the call on a connection, and keeps that if it is still good.
+func (d *Domain) run(ctx context.Context, r *record, k *kept, what string, call func(context.Context, *Client) error) error {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.Client.timeout())
+	defer cancel()
+	err := call(ctx, k.client)
+	r.timed(began, Step{Server: k.dc, Doing: what, Err: err})
+	if err == nil || answered(err) {
+		d.pool.put(k)
+	} else {
+		k.client.Close()
+	}
+	return err
+}
+
+// answered says whether an error is what the server said, on a connection that
+// works.
+func answered(err error) bool {
+	var refused *ServerError
+	var fault dcerpc.Fault
+	return errors.As(err, &refused) || errors.As(err, &fault) || errors.Is(err, ErrResponse)
+}
+
+// isGone says whether a call on a kept connection failed since that was not
+// there any more. A server that does not answer in time is another matter.
+func isGone(ctx context.Context, err error) bool {
+	return err != nil && !answered(err) && ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded)
+}
