@@ -8,11 +8,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/seed05845750/bkrp/dpapi"
+	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/cli"
+	"github.com/seed05845750/bkrp/internal/keyform"
 )
 
 // newRecoverCommand is "bkrp dpapi recover".
@@ -39,9 +42,10 @@ was exported with the domain's authority opens it here (bkrp unwrap --help).
   --format json  all of it, and how it was opened
 
 What is checked: that the domain key part is as it was wrapped, that the caller
-is its owner (by a server), and that what it holds is as long as a master key.
-Nothing else in the file can be checked without the password of the user: only a
-blob that it decrypts proves that the master key is the right one.`,
+is its owner (by a server), and that what it holds is as long as a master key. A
+file whose name or folder is another key's or user's gets a warning. Nothing else
+in the file can be checked without the password of the user: only a blob that it
+decrypts proves that the master key is the right one.`,
 		Example: `  bkrp dpapi recover 7fc19508-7b85-4a7c-9e5d-15f9e00e7ce5 --server dc1.example.com -U 'EXAMPLE\alice' -o master.key
   bkrp dpapi recover 7fc19508-7b85-4a7c-9e5d-15f9e00e7ce5 --key-file domain.pvk --format sha1`,
 		Args: cobra.ExactArgs(1),
@@ -58,6 +62,7 @@ blob that it decrypts proves that the master key is the right one.`,
 				return err
 			}
 			defer r.key.Clear()
+			r.checkPlace(args[0], stderr)
 			text, err := r.format(format)
 			if err != nil {
 				return err
@@ -136,6 +141,21 @@ func (f *openFlags) recover(ctx context.Context, file *dpapi.MasterKeyFile, stde
 	}
 	fmt.Fprintf(stderr, "%v of %s, opened by %s\n", key, whose, r.by.key)
 	return r, nil
+}
+
+// checkPlace warns when the file is not where Windows keeps it, in a folder that
+// the owner's SID names, by a name that is the GUID. Another place says nothing.
+func (r *recovered) checkPlace(name string, stderr io.Writer) {
+	if guid, ok := keyform.GUIDInName(filepath.Base(name)); ok && guid != r.key.GUID {
+		fmt.Fprintf(stderr, "warning: %s holds another master key than its name says, %v\n", name, r.key.GUID)
+	}
+	path, err := filepath.Abs(name)
+	if err != nil || r.by.owner.IsZero() {
+		return
+	}
+	if folder, err := dtyp.ParseSID(filepath.Base(filepath.Dir(path))); err == nil && folder != r.by.owner {
+		fmt.Fprintf(stderr, "warning: %s lies in the folder of %v, and its master key was wrapped for %v\n", name, folder, r.by.owner)
+	}
 }
 
 // format writes the key. The caller clears the result.
