@@ -41,7 +41,7 @@ type dcAt struct {
 	addr string
 }
 
-func startDomain(t *testing.T, dcs ...*dcAt) *fakeDomain {
+func startDomain(t testing.TB, dcs ...*dcAt) *fakeDomain {
 	t.Helper()
 	d := &fakeDomain{addresses: make(map[string]string)}
 	var pinged []*locatortest.DC

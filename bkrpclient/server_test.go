@@ -31,7 +31,7 @@ type server struct {
 	svc  *bkrpserver.Service
 }
 
-func startServer(t *testing.T, cfg bkrpserver.Config) *server {
+func startServer(t testing.TB, cfg bkrpserver.Config) *server {
 	t.Helper()
 	sealer, err := keystore.CreateKeyFile(filepath.Join(t.TempDir(), "kek.bin"))
 	if err != nil {
@@ -80,7 +80,7 @@ func startServer(t *testing.T, cfg bkrpserver.Config) *server {
 	return s
 }
 
-func listen(t *testing.T) net.Listener {
+func listen(t testing.TB) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
