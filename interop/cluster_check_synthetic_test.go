@@ -81,6 +81,11 @@ func TestClusterCheckSound(t *testing.T) {
 			h.faults = append(h.faults, clusterFault{number: 1, way: wayIsolated, from: 10 * second, to: 20 * second})
 			h.operate(opRetrieve, 1, oldKey, 1, 25*second)
 		}},
+		{"the machine stands still", func(h *clusterHistory) {
+			h.stalls = append(h.stalls, timeSpan{11 * second, 15 * second})
+			h.operate(opRetrieve, 1, oldKey, 1, 15500*time.Millisecond)
+			h.operate(opUnwrap, 0, oldKey, 1, 11*second).end = 15 * second
+		}},
 		{"a rotation is rolled back", func(h *clusterHistory) {
 			h.rollBack()
 			h.operate(opRetrieve, 0, oldKey, 1, 25*second)
@@ -169,6 +174,14 @@ func TestClusterCheckUnsound(t *testing.T) {
 		{"a late answer of a server that is cut off from etcd", available, func(h *clusterHistory) {
 			h.faults = append(h.faults, clusterFault{number: 0, way: wayIsolated, from: 16 * second, to: 22 * second})
 			h.operate(opUnwrap, 0, oldKey, 1, 17*second).end = 21 * second
+		}},
+		{"an old certificate long after the machine stood still", former, func(h *clusterHistory) {
+			h.stalls = append(h.stalls, timeSpan{11 * second, 12 * second})
+			h.operate(opRetrieve, 1, oldKey, 1, 15*second)
+		}},
+		{"a late answer, and the machine stood still for a part of it", available, func(h *clusterHistory) {
+			h.stalls = append(h.stalls, timeSpan{17 * second, 18 * second})
+			h.operate(opUnwrap, 0, oldKey, 1, 17*second).end = 22 * second
 		}},
 		{"no answer while a member of etcd is away", available, fault(clusterFault{etcd: true, number: 1, from: 16 * second, to: 20 * second})},
 		{"no answer while another server is away", available, fault(clusterFault{number: 0, killed: true, from: 16 * second, to: 20 * second})},

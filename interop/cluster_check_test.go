@@ -115,7 +115,7 @@ func (h *clusterHistory) checkAvailable(f *findings) {
 	}
 	for i := range h.ops {
 		o := &h.ops[i]
-		failed := o.outcome == opLost || o.outcome == opRefused && o.status == bkrp.StatusInternalError || o.end-o.start > patience
+		failed := o.outcome == opLost || o.outcome == opRefused && o.status == bkrp.StatusInternalError || o.end-o.start-h.stalled(o.start, o.end) > patience
 		if o.action != opUnwrap || !failed || h.broken(o.server, o.start, o.end) {
 			continue
 		}
@@ -265,12 +265,13 @@ func reigns(writes []pointerWrite) (list []reign) {
 	return list
 }
 
-type timeSpan struct{ from, to time.Duration }
-
 // excuse is how much of the time between two was such that a server could not
 // know better.
 func (h *clusterHistory) excuse(server int, from, to time.Duration) time.Duration {
 	var spans []timeSpan
+	for _, s := range h.stalls {
+		spans = append(spans, timeSpan{s.from, s.to + staleness})
+	}
 	for _, f := range h.faults {
 		switch {
 		case f.etcd: // only while watches move to another member, and elect a leader

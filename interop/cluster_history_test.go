@@ -21,6 +21,9 @@ type clusterHistory struct {
 	mu     sync.Mutex
 	ops    []clusterOp
 	faults []clusterFault
+	// stalls are the times in which this process, and so the machine with all
+	// that is on it, got no time to run.
+	stalls []timeSpan
 	// pointers are the writes of the current key of each kind, and rotations
 	// those of the rotation, by revision.
 	pointers  map[keystore.KeyKind][]pointerWrite
@@ -39,6 +42,45 @@ func newClusterHistory() *clusterHistory {
 }
 
 func (h *clusterHistory) now() time.Duration { return time.Since(h.origin) }
+
+type timeSpan struct{ from, to time.Duration }
+
+const (
+	stallTick = 20 * time.Millisecond
+	// stall is how late a tick is that tells of one.
+	stall = 500 * time.Millisecond
+)
+
+// watchClock records stalls until the function that it returns is called.
+func (h *clusterHistory) watchClock() (stop func()) {
+	stopped, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for last := h.now(); ; {
+			select {
+			case <-stopped:
+				return
+			case <-time.After(stallTick):
+			}
+			now := h.now()
+			if now-last > stall {
+				h.mu.Lock()
+				h.stalls = append(h.stalls, timeSpan{last, now})
+				h.mu.Unlock()
+			}
+			last = now
+		}
+	}()
+	return sync.OnceFunc(func() { close(stopped); <-done })
+}
+
+// stalled is how much of the time between two was stalls.
+func (h *clusterHistory) stalled(from, to time.Duration) (total time.Duration) {
+	for _, s := range h.stalls {
+		total += max(min(s.to, to)-max(s.from, from), 0)
+	}
+	return total
+}
 
 // add records an operation that has ended.
 func (h *clusterHistory) add(o clusterOp) {

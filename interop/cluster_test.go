@@ -120,6 +120,7 @@ func testClusterFirstUse(t *testing.T, c *cluster, seed uint64) {
 		d.start(t)
 		load := &clusterLoad{domain: d, history: newClusterHistory()}
 		heard := listenToEtcd(t, c.Etcd, d.prefix, load.history.origin)
+		stopClock := load.history.watchClock()
 		callers := d.logOn(t, 30)
 		struck := make(chan error, 1)
 		b := c.draw(d, r)
@@ -131,6 +132,7 @@ func testClusterFirstUse(t *testing.T, c *cluster, seed uint64) {
 			t.Fatal(err)
 		}
 		load.verify(t.Context())
+		stopClock()
 		t.Logf("first use %d: %v", round, &load.history.faults[0])
 		checkCluster(t, c, d, load, heard).oneKeyEach(t)
 		if len(load.secrets) != len(callers) {
@@ -203,9 +205,9 @@ func checkCluster(t *testing.T, c *cluster, d *clusterDomain, load *clusterLoad,
 		_, late := h.late(o)
 		oldest = max(oldest, late)
 	}
-	t.Logf("%s: %d operations %v; %d keys, %d pointers and %d rotations of ClientWrap, %d and %d of ServerWrap written; the oldest key handed out had been replaced %v before; the slowest unwrap of a live server took %v",
+	t.Logf("%s: %d operations %v; %d keys, %d pointers and %d rotations of ClientWrap, %d and %d of ServerWrap written; the oldest key handed out had been replaced %v before; the slowest unwrap of a live server took %v; the machine stood still for %v",
 		d.prefix, len(h.ops), counts, len(h.born), len(h.pointers[keystore.ClientWrap]), len(h.rotations[keystore.ClientWrap]),
-		len(h.pointers[keystore.ServerWrap]), len(h.rotations[keystore.ServerWrap]), oldest, slowest)
+		len(h.pointers[keystore.ServerWrap]), len(h.rotations[keystore.ServerWrap]), oldest, slowest, h.stalls)
 	return report
 }
 
@@ -217,6 +219,8 @@ func testClusterRounds(t *testing.T, c *cluster, seed uint64) {
 	h := newClusterHistory()
 	heard := listenToEtcd(t, c.Etcd, d.prefix, h.origin)
 	load := &clusterLoad{domain: d, history: h}
+	stopClock := h.watchClock()
+	defer stopClock()
 	stopLoad := load.start(t.Context(), seed)
 	defer stopLoad()
 	stopRotating := startOperators(t, c, d, h, seed)
@@ -245,6 +249,7 @@ func testClusterRounds(t *testing.T, c *cluster, seed uint64) {
 	}
 	stopRotating()
 	stopLoad()
+	stopClock()
 	verify := time.Now()
 	load.verify(t.Context())
 	t.Logf("%d rounds, victims %v; %d secrets opened on each server in %v", *clusterRounds, victims, len(load.secrets), time.Since(verify))
