@@ -24,7 +24,7 @@ func newCertCommand(stdout io.Writer) *cobra.Command {
 		outF          string
 	)
 	cmd := &cobra.Command{
-		Use:   "cert --server HOST[:PORT] -U DOMAIN\\NAME [-o FILE]",
+		Use:   "cert {--server HOST[:PORT] | --domain DNSNAME} -U DOMAIN\\NAME [-o FILE]",
 		Short: "fetch the domain's public key",
 		Long: `Cert fetches the certificate with the domain's public key and prints what is in
 it. With -o it also writes the certificate, DER or with --pem PEM. Its dates and

@@ -19,8 +19,8 @@ import (
 // passwordFileEnv names a file whose first line is the password.
 const passwordFileEnv = "BKRP_PASSWORD_FILE"
 
-// clientFlags say which server to use, and as whom; every command that talks
-// to a server has them.
+// clientFlags say which server or domain to use, and as whom; every command that
+// talks to a server has them.
 type clientFlags struct {
 	server  string
 	user    string
@@ -30,6 +30,8 @@ type clientFlags struct {
 
 	kerberos, requireMutual bool
 	keytab                  string
+
+	domain domainFlags
 }
 
 // register adds the flags. Those that say where and as whom are required, unless
@@ -44,18 +46,22 @@ func (f *clientFlags) register(cmd *cobra.Command, instead ...string) {
 	cmd.Flags().StringVar(&f.pipe, "pipe", "", "the only pipe to try, protected_storage or ntsvcs (default: both, in this order)")
 	cmd.Flags().BoolVar(&f.ndr64, "ndr64", false, "use the 64-bit transfer syntax")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", bkrpclient.DefaultTimeout, "the longest a log-on or a call may take")
+	f.domain.register(cmd)
+	instead = append([]string{"domain"}, instead...)
 	cmd.MarkFlagsOneRequired(append([]string{"server"}, instead...)...)
-	cmd.MarkFlagsOneRequired(append([]string{"user", "kerberos"}, instead...)...)
-	for _, other := range instead {
-		cmd.MarkFlagsMutuallyExclusive("server", other)
+	cmd.MarkFlagsOneRequired(append([]string{"user", "kerberos"}, instead[1:]...)...)
+	cmd.MarkFlagsMutuallyExclusive(append([]string{"server"}, instead...)...)
+	for _, flag := range domainOnly {
+		cmd.MarkFlagsMutuallyExclusive("server", flag)
 	}
 }
 
-// dial logs on. The password never stands on the command line: it comes from
+// dial logs on to a server, or gets ready to log on to those of a domain. The
+// password never stands on the command line: it comes from
 // the file that BKRP_PASSWORD_FILE names, or from a prompt on the terminal.
-func (f *clientFlags) dial(ctx context.Context) (*bkrpclient.Client, error) {
+func (f *clientFlags) dial(ctx context.Context) (caller, error) {
 	switch {
-	case f.server == "":
+	case f.server == "" && f.domain.name == "":
 		return nil, cli.Usagef("--server: it is empty")
 	case f.timeout <= 0:
 		return nil, cli.Usagef("--timeout %v: it is to be more than 0s", f.timeout)
@@ -73,7 +79,14 @@ func (f *clientFlags) dial(ctx context.Context) (*bkrpclient.Client, error) {
 	if cfg.Credential, err = f.credential(); err != nil {
 		return nil, err
 	}
-	return bkrpclient.Dial(ctx, cfg)
+	if f.domain.name != "" {
+		return f.domain.open(cfg)
+	}
+	c, err := bkrpclient.Dial(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // credential is who calls: by Kerberos, by a password, or by either.

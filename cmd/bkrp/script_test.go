@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed05845750/bkrp/bkrpserver"
 	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/internal/dclocator/locatortest"
 	"github.com/seed05845750/bkrp/keystore"
 )
 
@@ -24,15 +25,24 @@ func TestMain(m *testing.M) {
 }
 
 // TestScript runs the command lines of testdata/script as a user would, with
-// $SERVER a server of the domain BKRP. Its users are alice and bob, and their
+// $SERVER a server of the domain BKRP. The DNS server $DNS has it and a read-only
+// one as domain controllers of bkrp.example, on port $PORT. Its users are alice and bob, and their
 // passwords are in the files alice and bob.
 func TestScript(t *testing.T) {
 	addr := startServer(t)
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	domain := locatortest.Start(t, "bkrp.example",
+		&locatortest.DC{Name: "branch", Reply: locatortest.ReadOnly}, &locatortest.DC{Name: "dc1", Priority: 1})
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("SERVER", addr)
+			e.Setenv("DNS", domain.DNS)
+			e.Setenv("PORT", port)
 			for user, password := range passwords {
 				if err := os.WriteFile(filepath.Join(e.WorkDir, user), []byte(password+"\n"), 0o600); err != nil {
 					return err

@@ -15,7 +15,7 @@ func newSIDCommand(stdout io.Writer) *cobra.Command {
 		asJSON bool
 	)
 	cmd := &cobra.Command{
-		Use:     "sid --server HOST[:PORT] -U DOMAIN\\NAME",
+		Use:     "sid {--server HOST[:PORT] | --domain DNSNAME} -U DOMAIN\\NAME",
 		Short:   "print the SID by which the server knows the caller",
 		Example: `  bkrp sid --server dc1.example.com -U 'EXAMPLE\alice'`,
 		Args:    cobra.NoArgs,

@@ -55,7 +55,7 @@ func newUnwrapCommand(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command 
 		in, outF string
 	)
 	cmd := &cobra.Command{
-		Use:   "unwrap {--server HOST[:PORT] -U DOMAIN\\NAME | --key-file FILE} [-i FILE] [-o FILE]",
+		Use:   "unwrap {{--server HOST[:PORT] | --domain DNSNAME} -U DOMAIN\\NAME | --key-file FILE} [-i FILE] [-o FILE]",
 		Short: "have a wrapped secret opened for its owner",
 		Long: `Unwrap reads a wrapped secret of either kind and writes the secret. The server
 opens it only for the user it belongs to.

@@ -20,7 +20,7 @@ func newWrapCommand(stdin io.Reader, stdout io.Writer) *cobra.Command {
 		in, outF string
 	)
 	cmd := &cobra.Command{
-		Use:   "wrap --server HOST[:PORT] -U DOMAIN\\NAME [-i FILE] [-o FILE]",
+		Use:   "wrap {--server HOST[:PORT] | --domain DNSNAME} -U DOMAIN\\NAME [-i FILE] [-o FILE]",
 		Short: "wrap a secret so that only its owner gets it back",
 		Long: `Wrap reads a secret and writes a wrapped secret, which can be kept anywhere:
 only its owner, logged on to a server of the domain, gets the secret back.
@@ -31,6 +31,7 @@ only its owner, logged on to a server of the domain, gets the secret back.
   --mode server  has the server wrap it; any length up to the server's limit.
   --mode auto    client if the secret is short enough for it, server otherwise.`,
 		Example: `  head -c 32 /dev/urandom | bkrp wrap --server dc1.example.com -U 'EXAMPLE\alice' -o disk.wrapped
+  bkrp wrap --domain example.com -k -i disk.key -o disk.wrapped
   bkrp wrap --server dc1.example.com -U 'EXAMPLE\alice' --mode server -i notes.txt -o notes.wrapped`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -58,7 +59,9 @@ only its owner, logged on to a server of the domain, gets the secret back.
 			return writeOutput(outF, stdout, blob)
 		},
 	}
+	cmd.Flags().BoolVar(&flags.domain.fallBack, "fall-back", false, "with --domain: have the server wrap the secret when the domain's public key is not to be had, as Windows does; whoever can bring that about then chooses for you")
 	flags.register(cmd)
+	cmd.MarkFlagsMutuallyExclusive("server", "fall-back")
 	cmd.Flags().StringVar(&mode, "mode", "client", "where to wrap: client, server or auto")
 	cmd.Flags().Uint32Var(&version, "version", 2, "version of the client's format: 2 (3DES, SHA-1) or 3 (AES-256, SHA-512)")
 	cmd.Flags().StringVar(&sid, "sid", "", "whom the secret will belong to, in mode client (default: the caller, as the server names it)")
