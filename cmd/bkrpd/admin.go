@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/keyform"
@@ -86,7 +87,7 @@ func administer(ctx context.Context, store *keystore.Store, req *adminRequest, a
 			resp.Life, err = administerLife(ctx, store, req, act, audit)
 			break
 		}
-		resp.Users, err = administerUsers(ctx, store, req)
+		resp.Users, err = administerUsers(ctx, store, req, audit)
 	}
 	if err != nil {
 		return &adminResponse{Error: err.Error(), Again: errors.Is(err, keystore.ErrRekey)}
@@ -94,30 +95,44 @@ func administer(ctx context.Context, store *keystore.Store, req *adminRequest, a
 	return resp
 }
 
-func administerUsers(ctx context.Context, store *keystore.Store, req *adminRequest) ([]adminUser, error) {
+// administerUsers does what was asked of accounts. Changes are on the audit
+// trail: who sets a password can log on as that account, and open its secrets.
+func administerUsers(ctx context.Context, store *keystore.Store, req *adminRequest, audit *keyAudit) (users []adminUser, err error) {
 	switch req.Verb {
 	case verbUserAdd:
-		a, err := store.AddAccount(ctx, req.Name, string(req.Password))
-		if err != nil {
-			return nil, err
+		var a keystore.Account
+		if a, err = store.AddAccount(ctx, req.Name, string(req.Password)); err == nil {
+			users = []adminUser{{a.Name, a.SID}}
 		}
-		return []adminUser{{a.Name, a.SID}}, nil
 	case verbUserPasswd:
-		return nil, store.SetPassword(ctx, req.Name, string(req.Password))
+		err = store.SetPassword(ctx, req.Name, string(req.Password))
 	case verbUserRemove:
-		return nil, store.RemoveAccount(ctx, req.Name)
+		err = store.RemoveAccount(ctx, req.Name)
 	case verbUserList:
-		accounts, err := store.Accounts(ctx)
-		if err != nil {
-			return nil, err
-		}
-		users := make([]adminUser, len(accounts))
-		for i, a := range accounts {
-			users[i] = adminUser{a.Name, a.SID}
-		}
-		return users, nil
+		return listUsers(ctx, store)
+	default:
+		return nil, fmt.Errorf("the running daemon does not know %q: is it an older version?", req.Verb)
 	}
-	return nil, fmt.Errorf("the running daemon does not know %q: is it an older version?", req.Verb)
+	attrs := []slog.Attr{slog.String("account", req.Name)}
+	for _, u := range users {
+		attrs = append(attrs, slog.String("sid", u.SID.String()))
+	}
+	if err := errors.Join(err, audit.recordOther(ctx, req.Verb, err, attrs...)); err != nil {
+		return nil, err
+	}
+	return users, nil
+}
+
+func listUsers(ctx context.Context, store *keystore.Store) ([]adminUser, error) {
+	accounts, err := store.Accounts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	users := make([]adminUser, len(accounts))
+	for i, a := range accounts {
+		users[i] = adminUser{a.Name, a.SID}
+	}
+	return users, nil
 }
 
 // ask has a request done by the running daemon over its control socket, or in

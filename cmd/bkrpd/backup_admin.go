@@ -105,11 +105,12 @@ func (a *keyAudit) recordBackup(ctx context.Context, store *keystore.Store, req 
 	if resp != nil {
 		attrs = append(attrs, slog.Int("keys", len(resp.Manifest.Keys)), slog.Int("accounts", resp.Manifest.Accounts))
 	}
-	return a.recordWhole(ctx, verbBackup, failure, attrs...)
+	return a.recordOther(ctx, verbBackup, failure, attrs...)
 }
 
-// recordWhole puts something on the trail that was done with all of a store.
-func (a *keyAudit) recordWhole(ctx context.Context, verb adminVerb, failure error, attrs ...slog.Attr) error {
+// recordOther puts something on the trail that was done with no key in particular:
+// with all of a store, or with an account.
+func (a *keyAudit) recordOther(ctx context.Context, verb adminVerb, failure error, attrs ...slog.Attr) error {
 	level, status := slog.LevelInfo, "ok"
 	if failure != nil {
 		level, status = slog.LevelWarn, "refused"

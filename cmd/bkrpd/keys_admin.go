@@ -14,7 +14,7 @@ import (
 	"github.com/seed05845750/bkrp/keystore"
 )
 
-// keyAudit writes the audit trail of keys that go in and out.
+// keyAudit writes the audit trail of what administrators do.
 type keyAudit struct {
 	// Log keeps every record, whatever its level.
 	Log *slog.Logger

@@ -83,7 +83,7 @@ func restore(ctx context.Context, std stdio, cfg *config, path string, b *backup
 	if err == nil {
 		err = proveStore(ctx, std, cfg, m)
 	}
-	auditErr := audit.recordWhole(ctx, verbRestore, err, slog.String("backup", path), slog.String("of", m.Store.String()),
+	auditErr := audit.recordOther(ctx, verbRestore, err, slog.String("backup", path), slog.String("of", m.Store.String()),
 		slog.Time("taken", m.Taken), slog.Int("keys", len(m.Keys)), slog.Int("accounts", m.Accounts))
 	if err := errors.Join(err, auditErr); err != nil {
 		return err
