@@ -26,6 +26,10 @@ var errNoDaemon = errors.New("no daemon is running on this store")
 // are imports of many keys.
 const maxAdminRequest = 2 * keyform.MaxSize
 
+// requestTime is how long a request may take to arrive. Doing it may take
+// longer: a token makes a key in up to a minute.
+const requestTime = 10 * time.Second
+
 // control is the daemon's end of the control socket: HTTP on a Unix socket of
 // mode 0600, so that only who may read the store may administer it.
 type control struct {
@@ -52,6 +56,11 @@ func listenControl(path string, store *keystore.Store, log *slog.Logger) (*contr
 	if err != nil {
 		return nil, fmt.Errorf("listening on the control socket: %w", err)
 	}
+	return serveControl(l, store, log, requestTime), nil
+}
+
+// serveControl serves requests that arrive within limit, until it is closed.
+func serveControl(l net.Listener, store *keystore.Store, log *slog.Logger, limit time.Duration) *control {
 	mux := http.NewServeMux()
 	audit := slog.New(auditHandler{log.Handler()})
 	mux.HandleFunc("POST /admin", func(w http.ResponseWriter, r *http.Request) {
@@ -61,6 +70,12 @@ func listenControl(path string, store *keystore.Store, log *slog.Logger) (*contr
 		defer req.clear()
 		if err != nil || json.Unmarshal(body, &req) != nil {
 			http.Error(w, "request is not understood", http.StatusBadRequest)
+			return
+		}
+		// The limit is the request's. Left in place, it would end the context of
+		// whatever is under way when it passes.
+		if err := http.NewResponseController(w).SetReadDeadline(time.Time{}); err != nil {
+			http.Error(w, "the time limit cannot be lifted", http.StatusInternalServerError)
 			return
 		}
 		uid, ok := r.Context().Value(peerKey{}).(int)
@@ -83,7 +98,7 @@ func listenControl(path string, store *keystore.Store, log *slog.Logger) (*contr
 		w.Write(answer)
 	})
 	c := &control{listener: l, done: make(chan struct{})}
-	c.server = http.Server{Handler: mux, ReadTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+	c.server = http.Server{Handler: mux, ReadTimeout: limit, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 	c.server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		return context.WithValue(ctx, peerKey{}, peerUID(conn))
 	}
@@ -91,7 +106,7 @@ func listenControl(path string, store *keystore.Store, log *slog.Logger) (*contr
 		defer close(c.done)
 		c.server.Serve(l)
 	}()
-	return c, nil
+	return c
 }
 
 // removeDeadSocket removes a socket on which nobody listens. Anything else at
@@ -137,7 +152,14 @@ func askDaemon(ctx context.Context, path string, req *adminRequest) (*adminRespo
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", path)
+			conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+			if err != nil {
+				return nil, err
+			}
+			if err := checkListener(conn, path); err != nil {
+				return nil, errors.Join(err, conn.Close())
+			}
+			return conn, nil
 		},
 	}}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://bkrpd/admin", bytes.NewReader(body))

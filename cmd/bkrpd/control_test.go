@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -9,6 +10,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/keystore"
 )
 
 // What stands at the control socket's path is removed only when it is a socket
@@ -76,5 +81,48 @@ func TestControlPathTooLong(t *testing.T) {
 	}
 	if _, err := askDaemon(t.Context(), path, &adminRequest{Verb: verbUserList}); !errors.Is(err, errNoDaemon) {
 		t.Errorf("asking: %v", err)
+	}
+}
+
+// slowBackend takes its time for every list.
+type slowBackend struct {
+	keystore.Backend
+	delay time.Duration
+}
+
+func (b slowBackend) List(ctx context.Context, prefix string) ([]keystore.Entry, error) {
+	select {
+	case <-time.After(b.delay):
+		return b.Backend.List(ctx, prefix)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Doing a request may take longer than it may take to arrive: a token makes a key
+// in a minute, and an import has thousands.
+func TestLongRequest(t *testing.T) {
+	const limit = 50 * time.Millisecond
+	backend, sealer := keystore.NewMemory(), keystore.NewThrowAwaySealer()
+	t.Cleanup(func() { backend.Close() })
+	domain := keystore.Domain{SID: dtyp.MustParseSID("S-1-5-21-1-2-3"), DNSName: "example.com", NetBIOSName: "EXAMPLE"}
+	if err := keystore.Create(t.Context(), backend, sealer, domain); err != nil {
+		t.Fatal(err)
+	}
+	store, err := keystore.Open(t.Context(), slowBackend{backend, 4 * limit}, sealer, keystore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := serveControl(l, store, slog.New(slog.DiscardHandler), limit)
+	defer c.close(t.Context())
+	resp, err := askDaemon(t.Context(), path, &adminRequest{Verb: verbUserList})
+	if err != nil || resp.Error != "" {
+		t.Errorf("a long request: %+v, %v", resp, err)
 	}
 }
