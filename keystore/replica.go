@@ -87,6 +87,7 @@ func (r *replicas) init(o Options, now time.Time) {
 	if r.heartbeat <= 0 {
 		r.heartbeat = DefaultHeartbeat
 	}
+	r.heartbeat = min(max(r.heartbeat, minHeartbeat), maxHeartbeat) // who reports less often is taken for dead
 	r.wake, r.seen = make(chan struct{}, 1), make(map[dtyp.GUID]sighting)
 }
 
@@ -214,7 +215,12 @@ func (s *Store) rotationKeys(ctx context.Context) ([]dtyp.GUID, error) {
 	var serves []dtyp.GUID
 	for _, kind := range []KeyKind{ClientWrap, ServerWrap} {
 		r, err := s.Rotation(ctx, kind)
-		if errors.Is(err, ErrNoRotation) {
+		if errors.Is(err, ErrNoRotation) || err == nil && r.Phase == RotationRolledBack {
+			continue
+		}
+		if errors.Is(err, ErrCorrupt) {
+			// A replica that reports nothing is taken for dead, and nobody waits for it.
+			s.log.Error("the record of a rotation is damaged: begin a new one", "kind", kind.String(), "err", err)
 			continue
 		}
 		if err != nil {
@@ -224,6 +230,9 @@ func (s *Store) rotationKeys(ctx context.Context) ([]dtyp.GUID, error) {
 			_, err = s.client.key(ctx, r.Next)
 		} else {
 			_, err = s.server.key(ctx, r.Next)
+		}
+		if errors.Is(err, ErrKeyLocked) { // since, by somebody who knows
+			continue
 		}
 		if err != nil {
 			s.log.Warn("the key of a rotation cannot be served", "key", r.Next, "err", err)

@@ -247,6 +247,9 @@ func (s *Store) PreferRotation(ctx context.Context, kind KeyKind) (Rotation, err
 	if r.Phase == RotationRolledBack {
 		return Rotation{}, fmt.Errorf("%w: that to key %v was rolled back; begin a new one", ErrRotation, r.Next)
 	}
+	if err := s.checkActive(ctx, r.Next); err != nil { // and no replica serves it
+		return Rotation{}, err
+	}
 	lacking, err := s.Lacking(ctx, r.Next)
 	if err != nil {
 		return Rotation{}, err

@@ -30,7 +30,8 @@ type Options struct {
 	// the keys, for PreferRotation and FinishRekey to wait for it. Default: it
 	// does not, as when a store is opened for a moment, or by one server only.
 	Replica string
-	// Heartbeat is how often it reports. Default: DefaultHeartbeat.
+	// Heartbeat is how often it reports, from 10 milliseconds to a minute.
+	// Default: DefaultHeartbeat.
 	Heartbeat time.Duration
 	// Sealer brings the KEK that the configuration has now, where another one
 	// has replaced the one that the store was opened with. Default: there is
