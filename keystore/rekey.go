@@ -199,11 +199,12 @@ func (s *Store) FinishRekey(ctx context.Context, keep Sealer) error {
 	if moved, err := s.Reseal(ctx); err != nil {
 		return fmt.Errorf("%w: moving the values left, after %d: %w", ErrRekey, moved, err)
 	}
-	err := s.changeHeader(ctx, func(h *header) (bool, error) {
+	return s.changeHeader(ctx, func(h *header) (bool, error) {
 		i, _, err := openedBy(ctx, h.Seals, keep, h.ID)
 		if i < 0 {
 			return false, fmt.Errorf("%w: %q does not open the store: %w", ErrRekey, keep.KeyID(), err)
 		}
+		s.addSealer(keep) // before it is the only one, and the others are of no use
 		if len(h.Seals) == 1 {
 			return false, nil
 		}
@@ -213,11 +214,6 @@ func (s *Store) FinishRekey(ctx context.Context, keep Sealer) error {
 		h.Seals = []seal{h.Seals[i]}
 		return true, nil
 	})
-	if err != nil {
-		return err
-	}
-	s.addSealer(keep)
-	return nil
 }
 
 // checkKEKs refuses to keep one seal alone while a replica that lives could not

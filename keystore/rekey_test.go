@@ -277,3 +277,24 @@ func TestConcurrentRekey(t *testing.T) {
 	}
 	holds(t, b, old, secrets)
 }
+
+// A store that was asked twice to begin, as one is after an interruption, knows
+// the next KEK under two names and the one from before under none. It can call
+// the rekey off nevertheless, and goes on reading what comes.
+func TestRekeyIsCalledOffAfterItWasBegunTwice(t *testing.T) {
+	b, old, secrets := filled(t)
+	s, next := openStore(t, b, old), newKEK(t)
+	again := *next
+	for _, kek := range []keystore.Sealer{next, &again} {
+		if err := s.BeginRekey(t.Context(), kek); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.FinishRekey(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	holds(t, b, old, secrets)
+	if err := s.BeginRekey(t.Context(), newKEK(t)); err != nil {
+		t.Errorf("a rekey after it: %v", err)
+	}
+}
