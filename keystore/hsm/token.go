@@ -297,14 +297,19 @@ func (t *Token) login(handle uint) error {
 	if t.uri.PINSource == "" {
 		return nil
 	}
-	pin, err := readPIN(t.uri.PINSource)
+	pin, file, err := readPIN(t.uri.PINSource)
 	if err != nil {
 		return err
 	}
 	defer clear(pin)
+	try := pinTry{t.uri.Module, t.Name(), file}
+	if t.refused = try.refused(); t.refused != nil {
+		return t.refused
+	}
 	err = t.module.lib.login(handle, string(pin))
 	if errors.Is(err, ErrPIN) {
 		t.refused = fmt.Errorf("%w; it is not tried again before the next start", err)
+		try.refuse(t.refused)
 		return t.refused
 	}
 	if err != nil {

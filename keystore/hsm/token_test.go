@@ -327,6 +327,32 @@ func TestWrongPINOnce(t *testing.T) {
 	}
 }
 
+// Nor is it tried again by whoever opens the token next: a daemon does so at each
+// "bkrpd rekey" that names it. Another PIN in the file is.
+func TestWrongPINOnceForAll(t *testing.T) {
+	f, uri := newFake(), fakeURI(t)
+	f.pin = "another"
+	load := func(string) (library, error) { return f, nil }
+	for range 3 {
+		if _, err := open(t.Context(), uri, Options{}, load); !errors.Is(err, ErrPIN) {
+			t.Errorf("the PIN is wrong: %v", err)
+		}
+	}
+	if f.logins != 1 {
+		t.Errorf("the PIN was tried %d times", f.logins)
+	}
+	if err := os.WriteFile(uri.PINSource, []byte(f.pin+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	token, err := open(t.Context(), uri, Options{}, load)
+	if err != nil {
+		t.Fatalf("the PIN is right: %v", err)
+	}
+	if err := token.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestClosedToken(t *testing.T) {
 	f := newFake()
 	token, err := open(t.Context(), fakeURI(t), Options{}, func(string) (library, error) { return f, nil })
@@ -347,12 +373,12 @@ func TestPINFile(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		got, err := readPIN(path)
+		got, _, err := readPIN(path)
 		if string(got) != want || (err == nil) != (want != "") || err != nil && !errors.Is(err, ErrPIN) {
 			t.Errorf("%q: %q, %v", text, got, err)
 		}
 	}
-	if _, err := readPIN(filepath.Dir(path)); !errors.Is(err, ErrPIN) {
+	if _, _, err := readPIN(filepath.Dir(path)); !errors.Is(err, ErrPIN) {
 		t.Errorf("a directory: %v", err)
 	}
 }
