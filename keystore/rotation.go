@@ -154,7 +154,8 @@ func (s *Store) writeRotation(ctx context.Context, old Revision, r Rotation) (Ro
 }
 
 // BeginRotation makes the key of a rotation and has every replica take it into
-// memory; the old one stays current. While another rotation has not been ended
+// memory; the old one stays current. Where the pointer to the current key is
+// damaged there is none, and PreferRotation writes it anew. While another rotation has not been ended
 // by PreferRotation or RollBackRotation, nor by another key that was made current,
 // it is ErrRotation.
 func (s *Store) BeginRotation(ctx context.Context, kind KeyKind) (Rotation, error) {
@@ -167,7 +168,10 @@ func (s *Store) BeginRotation(ctx context.Context, kind KeyKind) (Rotation, erro
 	}
 	begun := err == nil && last.Phase == RotationCreated
 	next := Rotation{Kind: kind, Phase: RotationCreated}
-	if next.Previous, err = s.pointerOf(ctx, kind); err != nil {
+	if next.Previous, err = s.pointerOf(ctx, kind); errors.Is(err, ErrCorrupt) {
+		// This is how it is mended. What it led to is not known.
+		s.log.Error("the pointer to the current key is damaged; the rotation goes on without a key before it", "kind", kind.String(), "err", err)
+	} else if err != nil {
 		return Rotation{}, err
 	}
 	if begun && !last.overtakenBy(next.Previous) {
@@ -289,6 +293,9 @@ func (s *Store) rotationToEnd(ctx context.Context, kind KeyKind) (Rotation, Revi
 		return Rotation{}, 0, err
 	}
 	now, err := s.pointerOf(ctx, kind)
+	if errors.Is(err, ErrCorrupt) { // it was damaged since, and either end of the rotation mends it
+		return r, rev, nil
+	}
 	if err != nil {
 		return Rotation{}, 0, err
 	}

@@ -208,3 +208,44 @@ func TestRotationEndedTwice(t *testing.T) {
 		}
 	})
 }
+
+// A rotation mends a damaged pointer to the current key: one that is begun then,
+// and one that was under way, in either direction.
+func TestRotationMendsThePointer(t *testing.T) {
+	forKinds(t, func(t *testing.T, k kind) {
+		kind := k.keyKind(t)
+		_, b, kek := newStore(t)
+		first := mustCurrent(t, k, openStore(t, b, kek))
+		damage(t, b, k.pointer)
+		s := openStore(t, b, kek)
+		if g, err := k.current(s, t.Context()); !errors.Is(err, keystore.ErrCorrupt) {
+			t.Errorf("current is %v, %v; want ErrCorrupt, and no new key", g, err)
+		}
+		begun, err := s.BeginRotation(t.Context(), kind)
+		if err != nil || !begun.Previous.IsZero() {
+			t.Fatalf("begun: %+v, %v", begun, err)
+		}
+		if _, err := s.PreferRotation(t.Context(), kind); err != nil {
+			t.Fatal(err)
+		}
+		if got := mustCurrent(t, k, s); got != begun.Next {
+			t.Errorf("current is %v, want %v", got, begun.Next)
+		}
+		if err := k.key(s, t.Context(), first); err != nil {
+			t.Errorf("the key that was current before: %v", err)
+		}
+
+		again, err := s.BeginRotation(t.Context(), kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		damage(t, b, k.pointer)
+		if _, err := s.PreferRotation(t.Context(), kind); err != nil || mustCurrent(t, k, s) != again.Next {
+			t.Errorf("preferred over a damaged pointer: %v", err)
+		}
+		damage(t, b, k.pointer)
+		if _, err := s.RollBackRotation(t.Context(), kind); err != nil || mustCurrent(t, k, s) != begun.Next {
+			t.Errorf("rolled back over a damaged pointer: %v", err)
+		}
+	})
+}
