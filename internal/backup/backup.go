@@ -27,6 +27,7 @@
 package backup
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -154,11 +155,18 @@ func (b *Backup) Seal(w io.Writer, to ...age.Recipient) error {
 	return nil
 }
 
+// ageIntro begins every age file of the version that is written here.
+const ageIntro = "age-encryption.org/v1\n"
+
 // Open reads a backup from r to its end, and checks everything that can be
 // checked without a store. The errors are ErrIdentity, ErrNoShares, ErrDamaged,
 // ErrFormat, those of identities, and those of r. The caller clears the backup.
 func Open(r io.Reader, identities ...age.Identity) (*Backup, error) {
-	opened, err := age.Decrypt(r, identities...)
+	head := bufio.NewReader(r)
+	if begins, err := head.Peek(len(ageIntro)); string(begins) != ageIntro && (err == nil || err == io.EOF) {
+		return nil, fmt.Errorf("%w: in its header: it does not begin as a backup does; is it one?", ErrDamaged)
+	}
+	opened, err := age.Decrypt(head, identities...)
 	var none *age.NoIdentityMatchError
 	var shares *SharesError
 	switch {

@@ -376,6 +376,20 @@ func TestStrict(t *testing.T) {
 			b.Manifest.Damaged = []string{b.Dump.Entries[0].Name}
 			return plain(t, b)
 		}},
+		{"damaged twice", func(b *Backup, _ []byte) []byte {
+			e := &b.Dump.Entries[0]
+			b.Manifest.Octets -= int64(len(e.Value))
+			e.Value, b.Manifest.Damaged = nil, []string{e.Name, e.Name}
+			return plain(t, b)
+		}},
+		{"a program that steers terminals", func(b *Backup, _ []byte) []byte {
+			b.Manifest.Program = "test\x1b]0;"
+			return plain(t, b)
+		}},
+		{"a domain that steers terminals", func(b *Backup, _ []byte) []byte {
+			b.Dump.Domain.DNSName = "bkrp.example\r"
+			return plain(t, New(b.Dump, "test 1", taken))
+		}},
 	} {
 		b := whole()
 		text := c.alter(b, plain(t, b))
@@ -411,6 +425,21 @@ func TestDamagedStore(t *testing.T) {
 }
 
 // plain is a backup before it is encrypted.
+// What others may have named does not steer the terminal on which it is shown.
+func TestShown(t *testing.T) {
+	for text, want := range map[string]string{"account/ÄNNE": "account/ÄNNE", "a\x1b[2J": `"a\x1b[2J"`, "a\nb": `"a\nb"`, "\xff": `"\xff"`} {
+		if got := Shown(text); got != want {
+			t.Errorf("%q is shown as %s", text, got)
+		}
+	}
+	b := New(sample(t), "test 1", taken)
+	b.Dump.Entries = append(b.Dump.Entries, keystore.DumpEntry{Name: "z\x1b", Value: []byte("value")})
+	text := plain(t, New(b.Dump, "test 1", taken))
+	if _, err := parse(bytes.NewReader(text[:len(text)-40])); err == nil || !printable(err.Error()) {
+		t.Errorf("cut in an entry of that name: %q", err)
+	}
+}
+
 func plain(t testing.TB, b *Backup) []byte {
 	t.Helper()
 	var out bytes.Buffer

@@ -11,6 +11,10 @@ import (
 	"hash"
 	"io"
 	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/seed05845750/bkrp/keystore"
 )
@@ -106,10 +110,16 @@ func (p *parser) read(b *Backup) error {
 	if err != nil || !bytes.Equal(text, written) {
 		return fmt.Errorf("%w: its manifest does not say what is in it", ErrFormat)
 	}
+	last := ""
 	for _, name := range d.Damaged {
-		if i := slices.IndexFunc(d.Entries, func(e keystore.DumpEntry) bool { return e.Name == name }); i < 0 || len(d.Entries[i].Value) != 0 {
+		i, found := slices.BinarySearchFunc(d.Entries, name, func(e keystore.DumpEntry, name string) int { return strings.Compare(e.Name, name) })
+		if !found || len(d.Entries[i].Value) != 0 {
 			return fmt.Errorf("%w: it has content of %q, which was damaged", ErrFormat, name)
 		}
+		if name <= last {
+			return fmt.Errorf("%w: %q is out of its place among what was damaged", ErrFormat, name)
+		}
+		last = name
 	}
 	return nil
 }
@@ -141,7 +151,23 @@ func (p *parser) manifest(m *Manifest) ([]byte, error) {
 	if json.Unmarshal(text, m) != nil || m.Version != Version {
 		return nil, fmt.Errorf("%w: its manifest is not readable", ErrFormat)
 	}
+	if !printable(m.Program) || !printable(m.Domain.DNSName) || !printable(m.Domain.NetBIOSName) {
+		return nil, fmt.Errorf("%w: its manifest has characters that steer terminals", ErrFormat)
+	}
 	return text, nil
+}
+
+// Shown is a text out of a backup, which others may have made, for a terminal:
+// quoted if something in it would steer that.
+func Shown(text string) string {
+	if printable(text) {
+		return text
+	}
+	return strconv.Quote(text)
+}
+
+func printable(text string) bool {
+	return utf8.ValidString(text) && strings.IndexFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }) < 0
 }
 
 // entry reads the next entry, if there is one more.
@@ -150,7 +176,7 @@ func (p *parser) entry(d *keystore.Dump) (e keystore.DumpEntry, more bool, err e
 	p.where = "the first entry"
 	if n := len(d.Entries); n > 0 {
 		last = d.Entries[n-1].Name
-		p.where = "the entry after " + last
+		p.where = "the entry after " + Shown(last)
 	}
 	sizes, err := p.take(entryHeader)
 	if err != nil {
@@ -171,7 +197,7 @@ func (p *parser) entry(d *keystore.Dump) (e keystore.DumpEntry, more bool, err e
 	if e.Name <= last {
 		return e, false, fmt.Errorf("%w: entry %q is out of its place", ErrFormat, e.Name)
 	}
-	p.where = "the entry " + e.Name
+	p.where = "the entry " + Shown(e.Name)
 	e.Value, err = p.take(int(value))
 	return e, true, err
 }
