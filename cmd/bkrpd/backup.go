@@ -166,10 +166,10 @@ func runBackup(ctx context.Context, std stdio, cfg *config, p *backupPlan) error
 	}
 	m := &resp.Backup.Manifest
 	for _, name := range m.Damaged {
-		fmt.Fprintf(std.err, "warning: %s is damaged in the store, and is not in the backup\n", name)
+		fmt.Fprintf(std.err, "warning: %s is damaged in the store, and is not in the backup\n", backup.Shown(name))
 	}
 	for _, problem := range resp.Backup.Problems {
-		fmt.Fprintf(std.err, "warning: %s\n", problem)
+		fmt.Fprintf(std.err, "warning: %s\n", backup.Shown(problem))
 	}
 	for _, k := range m.Keys {
 		if k.InToken {
@@ -177,7 +177,14 @@ func runBackup(ctx context.Context, std stdio, cfg *config, p *backupPlan) error
 		}
 	}
 	fmt.Fprintf(report, "backed up %s to %s: %d keys, %d accounts, %d entries\n", m.Domain.DNSName, p.output, len(m.Keys), m.Accounts, m.Entries)
-	fmt.Fprintf(report, "try it: bkrpd drill %s\n", p.output)
+	if len(made) > 0 {
+		fmt.Fprintf(report, "%d shares are in %s, any %d of which open it\n", len(made), p.sharesDir, p.verifier.K())
+	}
+	hint := ""
+	if p.verifier == nil {
+		hint = " --identity FILE"
+	}
+	fmt.Fprintf(report, "try it: bkrpd drill %s%s\n", p.output, hint)
 	return nil
 }
 

@@ -160,7 +160,7 @@ func (r *drillReport) print(w io.Writer) error {
 		return err
 	}
 	for _, problem := range r.Problems {
-		fmt.Fprintf(w, "wrong: %s\n", problem)
+		fmt.Fprintf(w, "wrong: %s\n", backup.Shown(problem))
 	}
 	opened, tokens := 0, 0
 	for _, k := range r.Keys {

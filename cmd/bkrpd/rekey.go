@@ -44,7 +44,8 @@ steps. Each may be interrupted at any point, and done again:
 
 Until the last step bkrpd rekey --abandon gives the change up; seal.kek has to be
 the old key again. What is in the store is never unreadable in between. Keep the
-old key for as long as there are backups that it opens.`,
+old key for as long as there are copies of the store that it opens; what bkrpd
+backup writes does not need it.`,
 		Example: `  bkrpd rekey --to file:/etc/bkrpd/kek-2027.bin --create --config /var/lib/bkrpd/bkrpd.toml
   bkrpd rekey --finish --config /var/lib/bkrpd/bkrpd.toml`,
 		Args: cobra.NoArgs,

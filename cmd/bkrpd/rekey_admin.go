@@ -9,8 +9,8 @@ import (
 	"github.com/seed05845750/bkrp/keystore"
 )
 
-// resealTime is how long one request moves values: a request that lasts longer
-// is given up. The command asks again.
+// resealTime is how long one request moves values, so that the command can say
+// how far it has come, and the daemon can end. The command asks again.
 const resealTime = 3 * time.Second
 
 // kekEntry is how far a rekey has come.

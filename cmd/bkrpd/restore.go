@@ -72,11 +72,12 @@ nobody gets the SID of an account that was added after it.
 // it.
 func restore(ctx context.Context, std stdio, cfg *config, path string, b *backup.Backup) error {
 	m := &b.Manifest
-	if err := checkDomain(cfg, m.Domain); err != nil {
-		return fmt.Errorf("%w (the backup is of %s)", err, m.Domain.DNSName)
+	if err := checkDomain(cfg, m.Domain, "the store that was backed up"); err != nil {
+		return fmt.Errorf("%w, or make one: bkrpd init --domain %s --netbios %s --sid %v (the backup is of %s)",
+			err, m.Domain.DNSName, m.Domain.NetBIOSName, m.Domain.SID, m.Domain.DNSName)
 	}
 	for _, problem := range b.Dump.Check() {
-		fmt.Fprintf(std.err, "warning: in the backup, and so in the store: %v\n", problem)
+		fmt.Fprintf(std.err, "warning: in the backup, and so in the store: %s\n", backup.Shown(problem.Error()))
 	}
 	audit := &keyAudit{Log: slog.New(auditHandler{newLogger(std.err, cfg).Handler()}), UID: os.Getuid()}
 	err := fillStore(ctx, cfg, b.Dump)
@@ -125,6 +126,9 @@ func emptyBackend(ctx context.Context, cfg *config) (keystore.Backend, error) {
 	}
 	if errors.Is(err, keystore.ErrCorrupt) {
 		err = fmt.Errorf("%w; if it is what an interrupted restore left and no daemon ever used it, remove it", err)
+	}
+	if errors.Is(err, boltstore.ErrInUse) {
+		err = fmt.Errorf("%w: a daemon serves it, and a backup is restored into an empty store", err)
 	}
 	if err != nil {
 		return nil, err

@@ -89,7 +89,7 @@ func openSealedStore(ctx context.Context, cfg *config, o keystore.Options) (keys
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("opening %s: %w", cfg.Store.place(), err), backend.Close())
 	}
-	if err := checkDomain(cfg, store.Domain()); err != nil {
+	if err := checkDomain(cfg, store.Domain(), "the store "+cfg.Store.place()); err != nil {
 		return nil, nil, errors.Join(err, store.Close(), backend.Close())
 	}
 	return backend, store, nil
@@ -132,10 +132,10 @@ func openDomainStore(ctx context.Context, cfg *config, o keystore.Options) (keys
 	return backend, store, nil
 }
 
-// checkDomain refuses a configuration that belongs to another store: secrets
-// would be bound to the SIDs of another domain. The names are the store's too:
-// users log on with them.
-func checkDomain(cfg *config, d keystore.Domain) error {
+// checkDomain refuses a configuration that belongs to another store, or to
+// another one than was backed up, whichever of is: secrets would be bound to the
+// SIDs of another domain. The names are the store's too: users log on with them.
+func checkDomain(cfg *config, d keystore.Domain, of string) error {
 	var key, have, want string
 	switch {
 	case cfg.Domain.SID != d.SID:
@@ -147,8 +147,7 @@ func checkDomain(cfg *config, d keystore.Domain) error {
 	default:
 		return nil
 	}
-	return fmt.Errorf("%s is %s, and the store %s was made for %s: use the configuration that belongs to it",
-		key, have, cfg.Store.place(), want)
+	return fmt.Errorf("%s is %s, and %s was made for %s: use the configuration that belongs to it", key, have, of, want)
 }
 
 // openKEK takes the key-encryption key from where the configuration says.
