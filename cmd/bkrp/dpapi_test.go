@@ -42,6 +42,9 @@ func TestDPAPIScript(t *testing.T) {
 		t.Fatal(err)
 	}
 	files, names := dpapiFiles(t, store, alice.SID)
+	for _, user := range []string{administrator, "alice", "bob"} {
+		files[user] = []byte("Correct.Horse." + user + "\n")
+	}
 	vectors := recorded(t, store)
 	addr := serve(t, store)
 	testscript.Run(t, testscript.Params{
@@ -60,9 +63,6 @@ func TestDPAPIScript(t *testing.T) {
 			e.Setenv("ADATUM", adatumSID+"-500")
 			for name, guid := range names {
 				e.Setenv(name, guid.String())
-			}
-			for _, user := range []string{administrator, "alice", "bob"} {
-				files[user] = []byte("Correct.Horse." + user + "\n")
 			}
 			for name, b := range files {
 				if err := os.WriteFile(filepath.Join(e.WorkDir, name), b, 0o600); err != nil {
