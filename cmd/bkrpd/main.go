@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -13,8 +14,15 @@ import (
 	"github.com/seed05845750/bkrp/internal/cli"
 )
 
-func main() {
-	os.Exit(run(context.Background(), os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr}))
+func main() { os.Exit(process()) }
+
+// process is run for this process, which any command may read keys into.
+func process() int {
+	if err := forbidCore(); err != nil {
+		fmt.Fprintf(os.Stderr, "bkrpd: %v\n", err)
+		return cli.ExitError
+	}
+	return run(context.Background(), os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr})
 }
 
 // stdio is what a command reads and prints to.

@@ -13,17 +13,22 @@ import (
 // capIPCLock is CAP_IPC_LOCK of capabilities(7).
 const capIPCLock = 14
 
-// guardMemory keeps the process's memory, in which keys are, out of core images
-// and out of the swap. With lock "auto" a system that does not let it lock
-// memory gets a warning, with "require" it is an error, and with "off" it is
-// not tried. The debugger of another user does not get at the process either.
-func guardMemory(lock string, log *slog.Logger) error {
+// forbidCore keeps the process's memory, in which keys are, out of core images.
+// The debugger of another user does not get at the process either.
+func forbidCore() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("switching core dumps off: %w", err)
 	}
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("switching core dumps off: %w", err)
 	}
+	return nil
+}
+
+// guardMemory keeps the process's memory out of the swap. With lock "auto" a
+// system that does not let it lock memory gets a warning, with "require" it is an
+// error, and with "off" it is not tried.
+func guardMemory(lock string, log *slog.Logger) error {
 	if lock == "off" {
 		return nil
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // serveWithLock starts a daemon with memory.lock set, limited to little locked
@@ -105,5 +107,47 @@ func TestMemoryIsGuarded(t *testing.T) {
 	}
 	if locked, core := lockedKiB(t, p); locked != 0 || core {
 		t.Errorf("under a limit %d KiB are locked, core images: %v", locked, core)
+	}
+}
+
+// Every command may come to have keys in its memory, of which no core image is
+// written, whatever limit it was started with.
+func TestCommandsLeaveNoCore(t *testing.T) {
+	dir := t.TempDir()
+	if out, err := exec.CommandContext(t.Context(), "bkrpd", "init", "--dir", dir, "--domain", "bkrp.example").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	in, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	defer write.Close()
+	// It begins its work when the password comes, and not before.
+	script := `ulimit -S -c "$(ulimit -H -c)"; exec bkrpd user add alice --config "$1"`
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", script, "sh", filepath.Join(dir, "bkrpd.toml"))
+	cmd.Stdin = in
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Error("core images can be written of bkrpd user add")
+			break
+		}
+		name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", cmd.Process.Pid))
+		if string(name) == "bkrpd\n" {
+			if _, core := lockedKiB(t, cmd.Process); !core {
+				break
+			}
+		}
+	}
+	write.Close()
+	if err := cmd.Wait(); err != nil {
+		// user add has no password, and says so.
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+			t.Error(err)
+		}
 	}
 }

@@ -7,6 +7,9 @@ import (
 	"log/slog"
 )
 
+// forbidCore can do nothing on this system.
+func forbidCore() error { return nil }
+
 // guardMemory can do nothing on this system.
 func guardMemory(lock string, log *slog.Logger) error {
 	if lock == "require" {

@@ -15,9 +15,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"bkrpd": func() {
-			os.Exit(run(context.Background(), os.Args[1:], stdio{os.Stdin, os.Stdout, os.Stderr}))
-		},
+		"bkrpd": main,
 		"backupkey": func() {
 			if err := backupkey(context.Background(), os.Args[1:]); err != nil {
 				fmt.Fprintln(os.Stderr, err)
