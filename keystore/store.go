@@ -44,8 +44,10 @@ type Options struct {
 	// halves stay: they can be neither exported nor read as LSA secrets, and are in
 	// no backup of the store. Those that the store has itself go on being used.
 	KeysInToken bool
-	// UsageFlush is how often the use of keys is written down: a crash loses at
-	// most that much of it, and Close nothing. Default: DefaultUsageFlush.
+	// UsageFlush is how often the use of keys is written down, less often where
+	// that would be more than 8 KiB a second, as with tens of thousands of callers:
+	// a crash loses at most that much of it, and Close nothing. Default:
+	// DefaultUsageFlush.
 	UsageFlush time.Duration
 }
 

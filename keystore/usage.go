@@ -41,6 +41,7 @@ type usage struct {
 	every  time.Duration // between two writings
 	seed   maphash.Seed
 	today  atomic.Int32 // see dayOf; brought up to date at each writing
+	wrote  atomic.Int64 // octets, since countUse looked last
 
 	turn turns // of those who write
 	mu   sync.Mutex

@@ -15,6 +15,10 @@ const (
 	// flushFailures is how many entries may fail before the rest is left for
 	// the next time: the backend is away then.
 	flushFailures = 4
+	// flushRate is how many octets a second the use of keys may have written on
+	// the average: a caller more has the whole bucket written anew, and etcd keeps
+	// what was there before until it is compacted.
+	flushRate = 8 << 10
 )
 
 // pendingUse is what was counted of a key and is not, as far as one knows, in
@@ -82,13 +86,19 @@ func (s *Store) countUse(ctx context.Context) {
 	ticker := time.NewTicker(s.usage.every)
 	defer ticker.Stop()
 	failing := false
+	var rest time.Time
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 			continue
 		case <-ticker.C:
 		}
+		// A new day's use is not to be counted as the old one's.
+		if time.Now().Before(rest) && dayOf(s.now()) == s.usage.today.Load() {
+			continue
+		}
 		err := s.flushUse(ctx)
+		rest = time.Now().Add(flushRest(s.usage.wrote.Swap(0), s.usage.every))
 		if err != nil && ctx.Err() == nil && !failing {
 			s.log.Warn("the use of keys cannot be written down; it is kept in memory until it can", "err", err)
 		}
@@ -99,6 +109,12 @@ func (s *Store) countUse(ctx context.Context) {
 	if err := s.flushUse(ctx); err != nil {
 		s.log.Warn("the latest use of keys is lost", "err", err)
 	}
+}
+
+// flushRest is for how long nothing is written after that many octets were, if
+// it is tried every so often.
+func flushRest(wrote int64, every time.Duration) time.Duration {
+	return max(0, time.Duration(wrote/flushRate)*time.Second-every)
 }
 
 // flushUse writes down what was counted.
@@ -168,6 +184,7 @@ func (s *Store) writeSent(ctx context.Context, k *keyUse, now time.Time) error {
 		if value, err = r.marshal(); err != nil {
 			return err
 		}
+		s.usage.wrote.Add(int64(len(value)))
 		if _, err = s.vault.swap(ctx, entry, rev, value); !errors.Is(err, ErrConflict) {
 			return err
 		}
@@ -232,6 +249,7 @@ func (s *Store) writeBucket(ctx context.Context, k *keyUse, n uint8, bucket map[
 		if value, err = r.marshal(); err != nil {
 			return err
 		}
+		s.usage.wrote.Add(int64(len(value)))
 		if _, err = s.vault.swap(ctx, entry, rev, value); !errors.Is(err, ErrConflict) {
 			return err
 		}
