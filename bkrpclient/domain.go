@@ -63,6 +63,9 @@ type DomainConfig struct {
 	IdleTime time.Duration
 	// Site is the client's site, if it is known; "" learns it from the domain.
 	Site string
+	// PingDelay is how long a domain controller may take to answer before the
+	// next one is asked as well; 0 is 100 ms.
+	PingDelay time.Duration
 	// Resolver looks up names in DNS; nil is the system's.
 	Resolver *net.Resolver
 	// Address says where SMB of a domain controller is reached, as HOST:PORT; nil
@@ -90,7 +93,7 @@ type Domain struct {
 // OpenDomain makes a Domain. It looks at the configuration and asks nobody.
 func OpenDomain(cfg DomainConfig) (*Domain, error) {
 	cfg.Domain = strings.ToLower(strings.TrimSuffix(cfg.Domain, "."))
-	locator, err := dclocator.New(dclocator.Config{Domain: cfg.Domain, Site: cfg.Site, Resolver: cfg.Resolver})
+	locator, err := dclocator.New(dclocator.Config{Domain: cfg.Domain, Site: cfg.Site, Resolver: cfg.Resolver, Apart: cfg.PingDelay})
 	if err != nil {
 		return nil, fmt.Errorf("bkrpclient: %w", err)
 	}

@@ -101,7 +101,7 @@ func (d *fakeDomain) wantAsked(t *testing.T, want ...string) {
 func (d *fakeDomain) config() bkrpclient.DomainConfig {
 	cfg := configFor("")
 	return bkrpclient.DomainConfig{
-		Domain: dnsDomain, Client: cfg, Resolver: d.Resolver(), SID: dtyp.MustParseSID("S-1-5-21-1-2-3-1104"),
+		Domain: dnsDomain, Client: cfg, Resolver: d.Resolver(), PingDelay: hangTime, SID: dtyp.MustParseSID("S-1-5-21-1-2-3-1104"),
 		Address: func(dc string, _ netip.Addr) string {
 			d.mu.Lock()
 			defer d.mu.Unlock()

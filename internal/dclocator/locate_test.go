@@ -22,12 +22,16 @@ const (
 	hangTime = 30 * time.Second
 )
 
-// apart is long enough that nothing but a missing answer lets it pass.
+// apart is the time between pings in tests where one does not answer.
 const apart = 300 * time.Millisecond
+
+// quick is for domains with one that does not answer. In others nothing is to
+// hang on how fast this machine is.
+func quick(c *dclocator.Config) { c.Apart, c.PingTimeout = apart, 4*apart }
 
 func locator(t *testing.T, d *locatortest.Domain, change ...func(*dclocator.Config)) *dclocator.Locator {
 	t.Helper()
-	cfg := dclocator.Config{Domain: d.Name, Resolver: d.Resolver(), Apart: apart, PingTimeout: 1200 * time.Millisecond, Timeout: hangTime}
+	cfg := dclocator.Config{Domain: d.Name, Resolver: d.Resolver(), Apart: hangTime, PingTimeout: hangTime, Timeout: 2 * hangTime}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -138,7 +142,7 @@ func TestSilent(t *testing.T) {
 		&locatortest.DC{Name: "dc1", Priority: 2},
 	)
 	began := time.Now()
-	_, trace := locate(t, locator(t, d, func(c *dclocator.Config) { c.PingTimeout = hangTime }), dclocator.Request{}, "dc1")
+	_, trace := locate(t, locator(t, d, func(c *dclocator.Config) { c.Apart = apart }), dclocator.Request{}, "dc1")
 	if took := time.Since(began); took >= hangTime {
 		t.Errorf("it took %v", took)
 	}
@@ -147,7 +151,7 @@ func TestSilent(t *testing.T) {
 	t.Run("the slow one wins where no other one answers", func(t *testing.T) {
 		d := locatortest.Start(t, domain,
 			&locatortest.DC{Name: "slow", Priority: 0, Slow: 2 * apart}, &locatortest.DC{Name: "rodc", Priority: 1, Reply: locatortest.ReadOnly})
-		_, trace := locate(t, locator(t, d, func(c *dclocator.Config) { c.PingTimeout = hangTime }), dclocator.Request{}, "slow")
+		_, trace := locate(t, locator(t, d, func(c *dclocator.Config) { c.Apart = apart }), dclocator.Request{}, "slow")
 		wantSteps(t, trace, "slow.bkrp.test: ", "rodc.bkrp.test: read-only")
 	})
 }
@@ -161,7 +165,7 @@ func TestNone(t *testing.T) {
 				return [][]byte{dclocator.AppendAnswer(nil, p.ID, nil)}
 			}},
 		)
-		_, trace := locate(t, locator(t, d), dclocator.Request{}, "")
+		_, trace := locate(t, locator(t, d, quick), dclocator.Request{}, "")
 		wantSteps(t, trace, "dead.bkrp.test: no answer", "rodc.bkrp.test: read-only", "other.bkrp.test: does not hold")
 	})
 	t.Run("no records", func(t *testing.T) {
@@ -308,7 +312,7 @@ func TestStrays(t *testing.T) {
 			}
 			return [][]byte{answer}
 		}})
-		locate(t, locator(t, d), dclocator.Request{}, "dc1")
+		locate(t, locator(t, d, quick), dclocator.Request{}, "dc1")
 	})
 }
 
@@ -344,7 +348,7 @@ func TestOtherAddress(t *testing.T) {
 		}
 	}()
 	d := locatortest.Start(t, domain, &locatortest.DC{Name: "dc1", Port: victim.LocalAddr().(*net.UDPAddr).AddrPort().Port()})
-	_, trace := locate(t, locator(t, d), dclocator.Request{}, "")
+	_, trace := locate(t, locator(t, d, quick), dclocator.Request{}, "")
 	wantSteps(t, trace, "dc1.bkrp.test: no answer")
 	victim.Close()
 	if forged := <-done; forged == 0 {
@@ -371,7 +375,7 @@ func TestSurvey(t *testing.T) {
 		&locatortest.DC{Name: "rodc", Priority: 1, Reply: locatortest.ReadOnly},
 		&locatortest.DC{Name: "dc1", Priority: 2}, &locatortest.DC{Name: "dc2", Priority: 3},
 	)
-	trace, err := locator(t, d).Survey(t.Context())
+	trace, err := locator(t, d, quick).Survey(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

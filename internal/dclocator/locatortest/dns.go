@@ -25,7 +25,7 @@ func (d *Domain) asked(q []byte) [][]byte {
 		Questions: []dnsmessage.Question{question},
 	}
 	if question.Type == dnsmessage.TypeSRV {
-		d.note("SRV %s", name)
+		d.Note("SRV %s", name)
 	}
 	reply.Answers, reply.RCode = d.records(name, question)
 	b, err := reply.Pack()

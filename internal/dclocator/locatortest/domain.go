@@ -43,6 +43,8 @@ type DC struct {
 	Unnamed bool
 	// Alias is another name of its own, in SRV records and with an address.
 	Alias string
+	// Forward is the LDAP service of a real one, which answers in its place.
+	Forward netip.AddrPort
 	// Reply changes the answer, Answer the datagrams that carry it.
 	Reply  func(r *dclocator.Reply)
 	Answer func(ping dclocator.Ping, answer []byte) [][]byte
@@ -138,16 +140,17 @@ func (d *Domain) Set(dcs ...*DC) {
 }
 
 // Log is what was asked since the last time, in the order in which it came in:
-// "SRV NAME" and "ping HOST". Pings that were sent again are there once in a row.
+// "SRV NAME" and "ping HOST", and what Note was given. Pings that were sent again are there once in a row.
 func (d *Domain) Log() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	log := d.log
 	d.log = nil
-	return slices.Compact(log)
+	return slices.CompactFunc(log, func(a, b string) bool { return a == b && strings.HasPrefix(a, "ping ") })
 }
 
-func (d *Domain) note(format string, args ...any) {
+// Note adds something else to the log.
+func (d *Domain) Note(format string, args ...any) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.log = append(d.log, fmt.Sprintf(format, args...))
@@ -158,12 +161,15 @@ func (d *Domain) host(name string) string { return name + "." + d.Name }
 
 // pinged answers an LDAP ping.
 func (d *Domain) pinged(dc *DC, q []byte) [][]byte {
-	d.note("ping %s", dc.Name)
+	d.Note("ping %s", dc.Name)
 	ping, err := dclocator.ParsePing(q)
 	if err != nil || dc.Dead {
 		return nil
 	}
 	time.Sleep(dc.Slow)
+	if dc.Forward.IsValid() {
+		return forward(dc.Forward, q)
+	}
 	r := dclocator.Reply{
 		Flags:  dclocator.FlagDS | dclocator.FlagKDC | dclocator.FlagWritable | dclocator.FlagFullSecret,
 		Forest: d.Name, Domain: d.Name, Host: d.host(dc.Name),
@@ -184,4 +190,26 @@ func (d *Domain) pinged(dc *DC, q []byte) [][]byte {
 		return dc.Answer(ping, answer)
 	}
 	return [][]byte{answer}
+}
+
+// forwardTime bounds the wait for a real domain controller.
+const forwardTime = 10 * time.Second
+
+// forward has a real domain controller answer.
+func forward(to netip.AddrPort, q []byte) [][]byte {
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+	if err != nil {
+		return nil
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(forwardTime))
+	buf := make([]byte, 4096)
+	if _, err := conn.Write(q); err != nil {
+		return nil
+	}
+	n, err := conn.Read(buf)
+	if err != nil {
+		return nil
+	}
+	return [][]byte{buf[:n]}
 }
