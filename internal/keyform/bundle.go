@@ -76,6 +76,9 @@ func (b *Bundle) Seal(w io.Writer, recipients ...age.Recipient) error {
 	if err != nil {
 		return err
 	}
+	if sealedSize(len(plain)) > MaxSize { // it could be written, and not be read again
+		return fmt.Errorf("%w: %d keys are too many for one file; export them to several", ErrUnsuited, len(b.Keys))
+	}
 	text := armor.NewWriter(w)
 	sealed, err := age.Encrypt(text, recipients...)
 	if err != nil {
@@ -86,6 +89,16 @@ func (b *Bundle) Seal(w io.Writer, recipients ...age.Recipient) error {
 		return fmt.Errorf("encrypting the keys: %w", err)
 	}
 	return nil
+}
+
+// sealedSize is about as long as a plaintext of n octets becomes, and no less: by
+// age's header and tags, as far as those are of common length, by Base64, and by
+// line ends.
+func sealedSize(n int) int {
+	const header, chunk, line = 64 << 10, 64 << 10, 64
+	n += header + 16*(n/chunk+1)
+	n = (n + 2) / 3 * 4
+	return n + n/line + line
 }
 
 func (b *Bundle) marshal() ([]byte, error) {
@@ -124,8 +137,16 @@ func OpenBundle(sealed []byte, identities ...age.Identity) (*Bundle, error) {
 	return parseBundle(plain.Bytes())
 }
 
+// commaEvery is about how many octets of a bundle there are to a comma, at least:
+// a key has five commas, and a secret of 348 octets or more.
+const commaEvery = 64
+
 // parseBundle reads the plaintext of a bundle.
 func parseBundle(plain []byte) (*Bundle, error) {
+	// A list of nothing would take fifty times its octets in memory.
+	if bytes.Count(plain, []byte{','}) > commaEvery+len(plain)/commaEvery {
+		return nil, fmt.Errorf("%w: the age file holds something else than keys", ErrFormat)
+	}
 	var head struct {
 		Format  string `json:"format"`
 		Version int    `json:"version"`

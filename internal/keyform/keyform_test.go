@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"filippo.io/age"
+	"filippo.io/age/armor"
 
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/dtyp"
@@ -475,5 +476,37 @@ func TestKeyIsRedacted(t *testing.T) {
 	k.Clear()
 	if !allZero(k.Secret) {
 		t.Error("not cleared")
+	}
+}
+
+// Who knows a recipient can send a bundle of anything. Of a list of nothing little
+// is made in memory.
+func TestBundleOfNothing(t *testing.T) {
+	plain := []byte(`{"format":"bkrp-keys","version":1,"keys":[` + strings.Repeat("{},", 1<<20) + `{}]}`)
+	var err error
+	allocs := testing.AllocsPerRun(1, func() { _, err = parseBundle(plain) })
+	if !errors.Is(err, ErrFormat) || allocs > 100 {
+		t.Errorf("%v, %v allocations", err, allocs)
+	}
+}
+
+// What a bundle becomes is known before it is written: no file is made that would
+// not be read.
+func TestSealedSize(t *testing.T) {
+	id := newIdentity(t)
+	for _, n := range []int{0, 1, 47, 48, 1 << 16, 1<<16 + 1, 5<<20 - 1} {
+		var file bytes.Buffer
+		text := armor.NewWriter(&file)
+		w, err := age.Encrypt(text, id.Recipient(), id.Recipient())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = w.Write(make([]byte, n))
+		if err := errors.Join(err, w.Close(), text.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if got, most := file.Len(), sealedSize(n); got > most || most > got+got/100+100<<10 {
+			t.Errorf("%d octets become %d, said to be %d", n, got, most)
+		}
 	}
 }
