@@ -415,6 +415,35 @@ func TestManyCallers(t *testing.T) {
 	}
 }
 
+func TestServers(t *testing.T) {
+	d := startDomain(t,
+		&dcAt{DC: locatortest.DC{Name: "rodc", Reply: locatortest.ReadOnly}, addr: "127.0.0.1:1"},
+		&dcAt{DC: locatortest.DC{Name: "gone", Unnamed: true}},
+		&dcAt{DC: locatortest.DC{Name: "dc1"}, addr: "127.0.0.1:2"})
+	servers, err := d.open(t).Servers(t.Context())
+	if err != nil || len(servers) != 3 {
+		t.Fatalf("%+v, %v", servers, err)
+	}
+	byName := make(map[string]bkrpclient.Server)
+	for _, s := range servers {
+		byName[strings.TrimSuffix(s.Name, "."+dnsDomain)] = s
+	}
+	if s := byName["rodc"]; !s.Answered || s.Writable || s.Err == nil || s.Address != "127.0.0.1:1" {
+		t.Errorf("%+v", s)
+	}
+	if s := byName["gone"]; s.Answered || s.Err == nil || s.Addr.IsValid() || s.Address != "" {
+		t.Errorf("%+v", s)
+	}
+	if s := byName["dc1"]; !s.Answered || !s.Writable || s.Err != nil || s.ClientSite != locatortest.ClientSite || s.Took <= 0 {
+		t.Errorf("%+v", s)
+	}
+	_, err = startDomain(t).open(t).Servers(t.Context())
+	if !errors.Is(err, bkrpclient.ErrNoServer) {
+		t.Error(err)
+	}
+	wantDomainError(t, err, "no SRV records")
+}
+
 func TestDomainConfig(t *testing.T) {
 	base := func() bkrpclient.DomainConfig {
 		return bkrpclient.DomainConfig{Domain: dnsDomain, Client: configFor("")}

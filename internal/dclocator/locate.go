@@ -52,6 +52,9 @@ type DC struct {
 	Flags Flags
 }
 
+// Writable says whether it is no read-only domain controller.
+func (dc *DC) Writable() bool { return dc.Flags.writable() }
+
 // Locator finds domain controllers of one domain. It remembers the last one and
 // the site. It is safe for concurrent use.
 type Locator struct {

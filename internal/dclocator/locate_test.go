@@ -369,6 +369,18 @@ func TestIPv6(t *testing.T) {
 	}
 }
 
+// TestTwoAddresses: a name with addresses of both kinds, at one of which nothing
+// answers.
+func TestTwoAddresses(t *testing.T) {
+	d := locatortest.Start(t, domain, &locatortest.DC{Name: "dc1", Also: []netip.Addr{netip.IPv6Loopback()}})
+	for range 4 {
+		dc, _ := locate(t, locator(t, d, quick), dclocator.Request{}, "dc1")
+		if !dc.Addr.Addr().Is4() {
+			t.Error(dc.Addr)
+		}
+	}
+}
+
 func TestSurvey(t *testing.T) {
 	d := locatortest.Start(t, domain,
 		&locatortest.DC{Name: "dead", Priority: 0, Dead: true},

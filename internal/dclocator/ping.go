@@ -106,7 +106,7 @@ func judge(r *Reply, domain, host string) error {
 		return errOtherName
 	case r.Paused:
 		return errPaused
-	case r.Flags&FlagWritable == 0 || r.Flags&FlagSelectSecret != 0:
+	case !r.Flags.writable():
 		return errReadOnly
 	}
 	return nil

@@ -30,6 +30,10 @@ const (
 	FlagFullSecret Flags = 0x00001000
 )
 
+// writable says whether secrets of the domain can be made there. One that says of
+// itself that it keeps some accounts' only is not believed to be.
+func (f Flags) writable() bool { return f&FlagWritable != 0 && f&FlagSelectSecret == 0 }
+
 // Opcodes of answers ([MS-ADTS] 6.3.1.3).
 const (
 	opcodeResponseEX    = 0x17 // LOGON_SAM_LOGON_RESPONSE_EX
@@ -141,7 +145,8 @@ const (
 	maxPointer  = 0x3FFF
 )
 
-// readName reads the name at an offset, compressed as in RFC 1035 4.1.4: it is
+// readName reads the name at an offset, compressed as in RFC 1035 4.1.4 ([MS-ADTS]
+// 6.3.7): it is
 // made of labels, and of at most one pointer in each stretch, which leads to
 // before that stretch. Thus it ends. next is where the next field begins.
 func readName(b []byte, at int) (name string, next int, err error) {

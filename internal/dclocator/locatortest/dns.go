@@ -1,6 +1,7 @@
 package locatortest
 
 import (
+	"net/netip"
 	"strings"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -67,10 +68,12 @@ func (d *Domain) records(name string, q dnsmessage.Question) (answers []dnsmessa
 			if dc.Unnamed || name != strings.ToLower(d.host(host)) {
 				continue
 			}
-			if dc.Addr.Is4() {
-				add(dnsmessage.TypeA, &dnsmessage.AResource{A: dc.Addr.As4()})
-			} else {
-				add(dnsmessage.TypeAAAA, &dnsmessage.AAAAResource{AAAA: dc.Addr.As16()})
+			for _, addr := range append([]netip.Addr{dc.Addr}, dc.Also...) {
+				if addr.Is4() {
+					add(dnsmessage.TypeA, &dnsmessage.AResource{A: addr.As4()})
+				} else {
+					add(dnsmessage.TypeAAAA, &dnsmessage.AAAAResource{AAAA: addr.As16()})
+				}
 			}
 		}
 	}

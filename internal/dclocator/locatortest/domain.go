@@ -28,6 +28,8 @@ type DC struct {
 	Name string
 	// Addr is its address; the zero one is 127.0.0.1.
 	Addr netip.Addr
+	// Also are addresses of its name at which nothing answers.
+	Also []netip.Addr
 	// Port is that of its LDAP service. With 0 one is drawn and served; any
 	// other is somebody else's.
 	Port uint16
