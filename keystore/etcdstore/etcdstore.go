@@ -10,7 +10,10 @@
 // takes.
 //
 // Two things are not done here. Nothing of the cluster is administered: users,
-// roles, compaction and backups are etcd's own business. And a cluster that was
+// roles, compaction and backups are etcd's own business. Compaction has to be
+// switched on (--auto-compaction-retention=1h): every server writes every few
+// seconds that it lives, and how keys are used, and etcd keeps all that was ever
+// written until then, up to its quota. And a cluster that was
 // set back to a snapshot is refused (ErrOtherCluster) by a Store that knew it
 // before, because revisions repeat in it: the server has to be started anew.
 package etcdstore
@@ -59,7 +62,7 @@ var (
 	ErrFull = errors.New("etcdstore: etcd is out of space: compact and defragment it, then disarm its alarm")
 	// ErrOtherCluster says that an answer came from another cluster than the
 	// ones before: endpoints of two clusters are mixed, or the cluster was made
-	// anew from a snapshot.
+	// anew from a snapshot, or set back to an older state of its disks.
 	ErrOtherCluster = errors.New("etcdstore: the answer is of another etcd cluster than before: check the endpoints; after a restore, start this server anew")
 )
 
@@ -125,6 +128,8 @@ type Store struct {
 	members []*member
 	turn    atomic.Uint64 // modulo their number, the member that is asked
 	cluster atomic.Uint64 // identity of the cluster, 0 until it has answered
+	reached atomic.Int64  // the highest revision that it has answered with
+	setBack atomic.Bool   // it was at a lower one afterwards
 
 	life context.Context // ends with Close
 	end  context.CancelFunc

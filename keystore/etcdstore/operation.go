@@ -32,6 +32,8 @@ type operation struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	stop   func() bool
+	// floor is the revision that the cluster had reached before it was asked.
+	floor int64
 }
 
 // begin starts an operation: it ends with ctx, with the Store, or when its time
@@ -43,7 +45,10 @@ func (s *Store) begin(ctx context.Context, what string) (*operation, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	op := &operation{store: s, what: what, caller: ctx}
+	if s.setBack.Load() { // nothing is to be written there
+		return nil, s.wasSetBack()
+	}
+	op := &operation{store: s, what: what, caller: ctx, floor: s.reached.Load()}
 	op.ctx, op.cancel = context.WithTimeout(ctx, s.timeout)
 	op.stop = context.AfterFunc(s.life, op.cancel)
 	// A member that has lost its leader says so, instead of waiting for one.
@@ -77,7 +82,7 @@ func (op *operation) try(f func(context.Context, pb.KVClient) (*pb.ResponseHeade
 		tookLong := attempt.Err() != nil
 		cancel()
 		if err == nil {
-			return s.sameCluster(header)
+			return op.accept(header)
 		}
 		if last == nil || !tookLong {
 			last = err // that time was up is not why
@@ -118,6 +123,29 @@ func (op *operation) why(last error) error {
 		return keystore.ErrClosed
 	}
 	return fmt.Errorf("%w: %s took more than %v with %s: %w", ErrUnavailable, op.what, s.timeout, s.endpoints, last)
+}
+
+// accept refuses answers of a cluster that was set back: reads are linearizable
+// and revisions only grow, whichever member is asked. Since they grow again it
+// stays refused.
+func (op *operation) accept(header *pb.ResponseHeader) error {
+	s, rev := op.store, header.GetRevision()
+	if err := s.sameCluster(header); err != nil {
+		return err
+	}
+	if rev < op.floor {
+		s.setBack.Store(true)
+		return s.wasSetBack()
+	}
+	for {
+		if last := s.reached.Load(); rev <= last || s.reached.CompareAndSwap(last, rev) {
+			return nil
+		}
+	}
+}
+
+func (s *Store) wasSetBack() error {
+	return fmt.Errorf("%w (%s was at revision %d, and was set back)", ErrOtherCluster, s.endpoints, s.reached.Load())
 }
 
 // sameCluster refuses answers of another cluster than the first one's, whose
