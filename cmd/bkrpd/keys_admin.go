@@ -74,6 +74,9 @@ func importKey(ctx context.Context, store *keystore.Store, k *keyform.Key) error
 	} else {
 		err = importServerKey(ctx, store, k)
 	}
+	if errors.Is(err, keystore.ErrKeyLocked) {
+		err = fmt.Errorf("%w: it is in the store already (bkrpd keys activate)", err)
+	}
 	if err != nil {
 		return err
 	}

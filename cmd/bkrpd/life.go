@@ -105,6 +105,9 @@ func (a *keyAudit) change(ctx context.Context, req *adminRequest, resp *lifeResp
 		r.AddAttrs(slog.String("kek", req.Life.KEK))
 	}
 	r.AddAttrs(slog.String("status", status))
+	if resp != nil && resp.KEK != nil {
+		r.AddAttrs(slog.Any("opens", resp.KEK.KEKs))
+	}
 	if failure != nil {
 		r.AddAttrs(slog.String("reason", failure.Error()))
 	}
