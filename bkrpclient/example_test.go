@@ -87,9 +87,9 @@ func ExampleWithTrace() {
 	// Output:
 	// _ldap._tcp.dc._msdcs.bkrp.example: 2 in DNS
 	// branch.bkrp.example: read-only, skipped
-	// dc1.bkrp.example: 0s
-	// dc1.bkrp.example: connect: 0s
-	// dc1.bkrp.example: RETRIEVE: 0s
+	// dc1.bkrp.example: 0.0 ms
+	// dc1.bkrp.example: connect: 0.0 ms
+	// dc1.bkrp.example: RETRIEVE: 0.0 ms
 }
 
 // The domain's public key is kept for the next run of the program.

@@ -3,6 +3,7 @@ package bkrpclient
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -45,15 +46,25 @@ func (s Step) String() string {
 	var refused *ServerError
 	switch {
 	case errors.As(s.Err, &refused):
-		b.WriteString("server answered " + refused.Status.Error())
+		b.WriteString("server answered " + strings.TrimPrefix(refused.Status.Error(), "bkrp: "))
+	case errors.Is(s.Err, ErrLogon):
+		b.WriteString("logon refused")
 	case s.Err != nil:
-		b.WriteString(oneLine(s.Err))
+		b.WriteString(strings.TrimPrefix(oneLine(s.Err), "bkrpclient: "))
 	case s.Found != "":
 		b.WriteString(s.Found)
 	default:
-		b.WriteString(s.Took.Round(100 * time.Microsecond).String())
+		b.WriteString(milliseconds(s.Took))
 	}
 	return b.String()
+}
+
+// milliseconds is a time to look at: "0.4 ms", "12 ms".
+func milliseconds(d time.Duration) string {
+	if ms := float64(d) / float64(time.Millisecond); ms < 10 {
+		return fmt.Sprintf("%.1f ms", ms)
+	}
+	return fmt.Sprintf("%d ms", d.Milliseconds())
 }
 
 // oneLine is the text of an error that may be several.
@@ -62,8 +73,8 @@ func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", ",
 // Trace is what was tried, in the order in which it was begun.
 type Trace []Step
 
-// String is the trace on one line: "dc1: read-only, skipped; dc2: 12ms; dc2:
-// connect: 31ms; dc2: RETRIEVE: 4ms".
+// String is the trace on one line: "dc1: read-only, skipped; dc2: 12 ms;
+// dc2: connect: 31 ms; dc2: RETRIEVE: 4.1 ms".
 func (t Trace) String() string {
 	steps := make([]string, len(t))
 	for i, s := range t {

@@ -146,9 +146,8 @@ const (
 )
 
 // readName reads the name at an offset, compressed as in RFC 1035 4.1.4 ([MS-ADTS]
-// 6.3.7): it is
-// made of labels, and of at most one pointer in each stretch, which leads to
-// before that stretch. Thus it ends. next is where the next field begins.
+// 6.3.7): it is made of labels, and of at most one pointer in each stretch, which
+// leads to before that stretch. Thus it ends. next is where the next field begins.
 func readName(b []byte, at int) (name string, next int, err error) {
 	bad := func(what string) (string, int, error) {
 		return "", 0, fmt.Errorf("%w: name with %s", ErrReply, what)

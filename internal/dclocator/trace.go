@@ -36,13 +36,16 @@ func (s Step) String() string {
 	case s.Found != "":
 		return fmt.Sprintf("%s: %s", s.Server, s.Found)
 	}
-	return fmt.Sprintf("%s: %v", s.Server, s.Took.Round(100*time.Microsecond))
+	if s.Took < 10*time.Millisecond {
+		return fmt.Sprintf("%s: %.1f ms", s.Server, float64(s.Took)/float64(time.Millisecond))
+	}
+	return fmt.Sprintf("%s: %d ms", s.Server, s.Took.Milliseconds())
 }
 
 // Trace is what was tried, in the order in which it was begun.
 type Trace []Step
 
-// String is the trace on one line: "dc1: read-only, skipped; dc2: 12ms".
+// String is the trace on one line: "dc1: read-only, skipped; dc2: 12 ms".
 func (t Trace) String() string {
 	steps := make([]string, len(t))
 	for i, s := range t {
