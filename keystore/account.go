@@ -110,7 +110,7 @@ func (s *Store) RemoveAccount(ctx context.Context, name string) error {
 		if errors.Is(err, ErrNotFound) {
 			return fmt.Errorf("%w: %s", ErrNoAccount, name)
 		}
-		if err != nil {
+		if err != nil && !(errors.Is(err, ErrCorrupt) && rev != 0) {
 			return fmt.Errorf("reading %s: %w", entry, err)
 		}
 		_, err = s.vault.backend.CompareAndSwap(ctx, entry, rev, nil)

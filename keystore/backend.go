@@ -51,7 +51,9 @@ const AnyName = ""
 // owns the slices that are returned, and keeps those it passes in.
 type Backend interface {
 	// Get returns the value of an entry and its revision. ErrNotFound is
-	// returned only if the entry is definitely absent.
+	// returned only if the entry is definitely absent. A backend which can tell
+	// that the value is not what was written returns ErrCorrupt, with the revision
+	// if it is known, for the entry to be written anew.
 	Get(ctx context.Context, name string) (value []byte, rev Revision, err error)
 
 	// CompareAndSwap sets the value of the entry if its revision is old, with
@@ -63,7 +65,8 @@ type Backend interface {
 	// changed; on any other error the change may or may not have been made.
 	CompareAndSwap(ctx context.Context, name string, old Revision, value []byte) (Revision, error)
 
-	// List returns the entries whose names begin with prefix, sorted by name.
+	// List returns the entries whose names begin with prefix, sorted by name. One
+	// that Get would say to be corrupt has an empty value, if its revision is known.
 	List(ctx context.Context, prefix string) ([]Entry, error)
 
 	// Watch tells of changes, whoever made them, until ctx is done or the

@@ -104,11 +104,11 @@ func (v *vault) bound(name string) []byte {
 }
 
 // get reads and opens a value. The errors are ErrNotFound, ErrCorrupt and
-// those of the backend; they name the entry.
+// those of the backend; they name the entry. With ErrCorrupt comes its revision.
 func (v *vault) get(ctx context.Context, name string) ([]byte, Revision, error) {
 	sealed, rev, err := v.backend.Get(ctx, name)
 	if err != nil {
-		return nil, 0, fmt.Errorf("reading %s: %w", name, err)
+		return nil, rev, fmt.Errorf("reading %s: %w", name, err)
 	}
 	value, err := v.openNewer(ctx, name, sealed)
 	if err != nil {
@@ -149,7 +149,7 @@ func (v *vault) put(ctx context.Context, name string, value []byte) error {
 func (v *vault) putWhile(ctx context.Context, name string, value []byte, holds func(context.Context) error) error {
 	for range pointerAttempts {
 		_, rev, err := v.backend.Get(ctx, name)
-		if err != nil && !errors.Is(err, ErrNotFound) {
+		if err != nil && !errors.Is(err, ErrNotFound) && !(errors.Is(err, ErrCorrupt) && rev != 0) {
 			return fmt.Errorf("reading %s: %w", name, err)
 		}
 		if err := holds(ctx); err != nil {

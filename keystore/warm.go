@@ -231,6 +231,10 @@ func (s *Store) warmKey(ctx context.Context, guid dtyp.GUID) error {
 	if errors.Is(err, ErrNotFound) {
 		return nil
 	}
+	if errors.Is(err, ErrCorrupt) {
+		s.damagedKey(guid, err)
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("reading key %v: %w", guid, err)
 	}

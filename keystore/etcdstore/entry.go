@@ -48,7 +48,8 @@ func cut(name string, stored []byte) (id writeID, value []byte, err error) {
 	return writeID(stored[1:headSize]), stored[headSize:len(stored):len(stored)], nil
 }
 
-// entry makes an Entry of what etcd has.
+// entry makes an Entry of what etcd has. Where its value is none of ours the
+// error is ErrCorrupt, and the entry is there nevertheless, with an empty value.
 func (s *Store) entry(kv *mvccpb.KeyValue) (keystore.Entry, error) {
 	name, ok := strings.CutPrefix(string(kv.Key), s.prefix)
 	if !ok || kv.ModRevision <= 0 {
@@ -56,9 +57,9 @@ func (s *Store) entry(kv *mvccpb.KeyValue) (keystore.Entry, error) {
 	}
 	_, value, err := cut(name, kv.Value)
 	if err != nil {
-		return keystore.Entry{}, err
+		value = []byte{}
 	}
-	return keystore.Entry{Name: name, Value: value, Revision: keystore.Revision(kv.ModRevision)}, nil
+	return keystore.Entry{Name: name, Value: value, Revision: keystore.Revision(kv.ModRevision)}, err
 }
 
 // rangeEnd is the first key after all that begin with prefix, as etcd wants it.
@@ -83,7 +84,10 @@ func (s *Store) Get(ctx context.Context, name string) (value []byte, rev keystor
 		return nil, 0, keystore.ErrNotFound
 	}
 	e, err := s.entry(resp.Kvs[0])
-	return e.Value, e.Revision, err
+	if err != nil {
+		return nil, e.Revision, err
+	}
+	return e.Value, e.Revision, nil
 }
 
 // CompareAndSwap implements keystore.Backend. When etcd's answer got lost it
@@ -221,7 +225,7 @@ func (s *Store) list(op *operation, prefix string) (list []keystore.Entry, err e
 		}
 		for _, kv := range resp.Kvs {
 			e, err := s.entry(kv)
-			if err != nil {
+			if err != nil && e.Revision == 0 {
 				return nil, err
 			}
 			list = append(list, e)

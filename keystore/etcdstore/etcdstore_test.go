@@ -134,6 +134,34 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
+// An entry whose stored form is damaged, or another's, is named, hides none beside
+// it, and can be written anew at its revision.
+func TestDamagedEntry(t *testing.T) {
+	c := newFakeCluster()
+	s := openFake(t, c)
+	for _, name := range []string{"a", "b", "c"} {
+		if _, err := s.CompareAndSwap(t.Context(), name, 0, []byte("1")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, stored := range []string{"", "\x01short", strings.Repeat("\x02", 40)} {
+		c.mu.Lock()
+		c.put(DefaultPrefix+"b", []byte(stored))
+		c.mu.Unlock()
+		list, err := s.List(t.Context(), "")
+		if err != nil || len(list) != 3 || string(list[0].Value) != "1" || len(list[1].Value) != 0 || list[1].Name != "b" || string(list[2].Value) != "1" {
+			t.Errorf("beside %q: %v, %v", stored, list, err)
+		}
+		value, rev, err := s.Get(t.Context(), "b")
+		if value != nil || rev == 0 || !errors.Is(err, keystore.ErrCorrupt) || !strings.Contains(err.Error(), `"b"`) {
+			t.Errorf("of %q: %q, %d, %v; want its revision and ErrCorrupt", stored, value, rev, err)
+		}
+		if _, err := s.CompareAndSwap(t.Context(), "b", rev, []byte("2")); err != nil {
+			t.Errorf("writing it anew: %v", err)
+		}
+	}
+}
+
 // Revisions of another cluster mean something else.
 func TestOtherCluster(t *testing.T) {
 	c := newFakeCluster()

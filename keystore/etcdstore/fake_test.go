@@ -2,7 +2,9 @@ package etcdstore
 
 import (
 	"context"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 
@@ -57,7 +59,7 @@ func (c *fakeCluster) header() *pb.ResponseHeader {
 	return &pb.ResponseHeader{ClusterId: c.id, Revision: c.revision}
 }
 
-// Range answers for one key; of a range it knows nothing.
+// Range answers for one key, or for all in a range at once.
 func (m *fakeMember) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	c := m.cluster
 	c.mu.Lock()
@@ -67,6 +69,15 @@ func (m *fakeMember) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResp
 
 func (c *fakeCluster) read(r *pb.RangeRequest) *pb.RangeResponse {
 	resp := &pb.RangeResponse{Header: c.header()}
+	if r.RangeEnd != nil {
+		for _, key := range slices.Sorted(maps.Keys(c.kvs)) {
+			if string(r.Key) <= key && key < string(r.RangeEnd) {
+				resp.Kvs = append(resp.Kvs, c.kvs[key])
+			}
+		}
+		resp.Count = int64(len(resp.Kvs))
+		return resp
+	}
 	if kv, ok := c.kvs[string(r.Key)]; ok {
 		resp.Kvs, resp.Count = []*mvccpb.KeyValue{kv}, 1
 	}
