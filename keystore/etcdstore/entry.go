@@ -196,30 +196,27 @@ func (w *swap) recognize(resp *pb.TxnResponse) {
 // may be keystore.MaxValueSize each.
 const pageSize = 128
 
-// List implements keystore.Backend: all entries are those of one revision.
-func (s *Store) List(ctx context.Context, prefix string) ([]keystore.Entry, error) {
-	op, err := s.begin(ctx, fmt.Sprintf("listing %q", prefix))
-	if err != nil {
-		return nil, err
-	}
-	defer op.end()
-	for {
-		list, err := s.list(op, s.prefix+prefix)
-		// Somebody compacts etcd's history faster than the pages are read.
+// maxCompacted bounds how often a list is begun again because somebody compacts
+// etcd's history faster than its pages are read.
+const maxCompacted = 10
+
+// List implements keystore.Backend: all entries are those of one revision. Each
+// page is an operation with a time of its own.
+func (s *Store) List(ctx context.Context, prefix string) (list []keystore.Entry, err error) {
+	for range maxCompacted {
+		list, err = s.list(ctx, prefix)
 		if !errors.Is(err, rpctypes.ErrCompacted) {
-			return list, err
+			break
 		}
 	}
+	return list, err
 }
 
-func (s *Store) list(op *operation, prefix string) (list []keystore.Entry, err error) {
-	req := &pb.RangeRequest{Key: []byte(prefix), RangeEnd: rangeEnd(prefix), Limit: pageSize}
+func (s *Store) list(ctx context.Context, prefix string) (list []keystore.Entry, err error) {
+	key := s.prefix + prefix
+	req := &pb.RangeRequest{Key: []byte(key), RangeEnd: rangeEnd(key), Limit: pageSize}
 	for {
-		var resp *pb.RangeResponse
-		err := op.try(func(ctx context.Context, kv pb.KVClient) (*pb.ResponseHeader, error) {
-			resp, err = kv.Range(ctx, req, callOptions...)
-			return resp.GetHeader(), err
-		})
+		resp, err := s.page(ctx, fmt.Sprintf("listing %q", prefix), req)
 		if err != nil {
 			return nil, err
 		}
@@ -238,4 +235,22 @@ func (s *Store) list(op *operation, prefix string) (list []keystore.Entry, err e
 		}
 		req.Key = append(bytes.Clone(resp.Kvs[len(resp.Kvs)-1].Key), 0)
 	}
+}
+
+// page reads one page of a list. One that does not come in time is asked for in
+// smaller pieces from then on: its values may be large and the way slow.
+func (s *Store) page(ctx context.Context, what string, req *pb.RangeRequest) (resp *pb.RangeResponse, err error) {
+	op, err := s.begin(ctx, what)
+	if err != nil {
+		return nil, err
+	}
+	defer op.end()
+	err = op.try(func(ctx context.Context, kv pb.KVClient) (*pb.ResponseHeader, error) {
+		resp, err = kv.Range(ctx, req, callOptions...)
+		if err != nil && ctx.Err() != nil {
+			req.Limit = max(1, req.Limit/8)
+		}
+		return resp.GetHeader(), err
+	})
+	return resp, err
 }

@@ -93,7 +93,7 @@ type Options struct {
 	User     string
 	Password Password
 
-	// Timeout bounds each operation, also while etcd is away. A member that has
+	// Timeout bounds each operation, of a list each page, also while etcd is away. A member that has
 	// not answered after a fifth of it is passed over for the next. It is at
 	// least a second. Default: DefaultTimeout.
 	Timeout time.Duration

@@ -162,6 +162,36 @@ func TestDamagedEntry(t *testing.T) {
 	}
 }
 
+// A list that is too long for the time of one attempt, or of one operation, is
+// read in more pages.
+func TestListOverASlowWay(t *testing.T) {
+	c := newFakeCluster()
+	for i := range 2 * pageSize {
+		c.put(fmt.Sprintf("%s%04d", DefaultPrefix, i), join(newWriteID(), []byte("1")))
+	}
+	m := &fakeMember{cluster: c}
+	s, err := Open(t.Context(), Options{Endpoints: []string{m.serve(t)}, Timeout: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var took time.Duration
+	c.mu.Lock()
+	c.slow = func(r *pb.RangeRequest) { // 4 ms an entry, and an attempt has 200 ms
+		pause := time.Duration(r.Limit) * 4 * time.Millisecond
+		took += pause
+		time.Sleep(pause)
+	}
+	c.mu.Unlock()
+	list, err := s.List(t.Context(), "")
+	if err != nil || len(list) != 2*pageSize {
+		t.Fatalf("%d entries, %v", len(list), err)
+	}
+	if took < s.timeout {
+		t.Errorf("it was not slow: %v", took)
+	}
+}
+
 // Revisions of another cluster mean something else.
 func TestOtherCluster(t *testing.T) {
 	c := newFakeCluster()

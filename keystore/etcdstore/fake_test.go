@@ -24,6 +24,8 @@ type fakeCluster struct {
 	// after is asked after each transaction was done, with its number from 1
 	// on; an error takes the place of the answer.
 	after func(txn int) error
+	// slow is called before a range is read.
+	slow func(r *pb.RangeRequest)
 }
 
 // fakeMember is one way to ask the cluster.
@@ -59,11 +61,14 @@ func (c *fakeCluster) header() *pb.ResponseHeader {
 	return &pb.ResponseHeader{ClusterId: c.id, Revision: c.revision}
 }
 
-// Range answers for one key, or for all in a range at once.
+// Range answers for one key, or for a range.
 func (m *fakeMember) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	c := m.cluster
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.slow != nil && r.RangeEnd != nil {
+		c.slow(r)
+	}
 	return c.read(r), nil
 }
 
@@ -76,6 +81,9 @@ func (c *fakeCluster) read(r *pb.RangeRequest) *pb.RangeResponse {
 			}
 		}
 		resp.Count = int64(len(resp.Kvs))
+		if r.Limit > 0 && resp.Count > r.Limit {
+			resp.Kvs, resp.More = resp.Kvs[:r.Limit], true
+		}
 		return resp
 	}
 	if kv, ok := c.kvs[string(r.Key)]; ok {
