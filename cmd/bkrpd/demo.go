@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -92,9 +93,10 @@ func (d *demo) init(ctx context.Context, dir string) error {
 		return err
 	}
 	d.cfg.Listen = []string{"127.0.0.1:0"}
+	quiet := stdio{in: d.std.in, out: d.std.out, err: io.Discard} // without the audit trail, as the daemon is
 	for _, name := range []string{"alice", "bob"} {
 		d.passwords[name] = bkrpclient.Password(rand.Text())
-		resp, err := ask(ctx, d.std, d.cfg, &adminRequest{Verb: verbUserAdd, Name: name, Password: []byte(d.passwords[name])})
+		resp, err := ask(ctx, quiet, d.cfg, &adminRequest{Verb: verbUserAdd, Name: name, Password: []byte(d.passwords[name])})
 		if err != nil {
 			return err
 		}

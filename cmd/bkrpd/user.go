@@ -27,7 +27,7 @@ the hash by which NTLM proves the password. It works on a running daemon and on
 a store that no daemon has open.
 
 An account that is removed or disabled is refused from its next call on; a new
-password counts from the next log-on.`,
+password counts from the next log-on. Each change is on the audit trail.`,
 		Args: cobra.NoArgs, // or cobra takes a mistyped command for a plea for help
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
