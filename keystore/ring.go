@@ -166,6 +166,19 @@ func (r *ring[K]) inMemory() K {
 // that is none the error is ErrNoKey or ErrMalformedKey, and rev is the
 // revision of the pointer to be replaced, 0 if it is absent.
 func (r *ring[K]) readCurrent(ctx context.Context) (k K, rev Revision, err error) {
+	for range pointerAttempts {
+		last := rev
+		// A key that was current may be locked as soon as another one is: between
+		// the reading of the pointer and that of the key, too.
+		if k, rev, err = r.followPointer(ctx); !errors.Is(err, ErrKeyLocked) || rev == last {
+			break
+		}
+	}
+	return k, rev, err
+}
+
+// followPointer is readCurrent where nobody moves the pointer meanwhile.
+func (r *ring[K]) followPointer(ctx context.Context) (k K, rev Revision, err error) {
 	generation := r.held.Load().generation
 	value, rev, err := r.store.vault.get(ctx, r.pointer)
 	if errors.Is(err, ErrNotFound) {

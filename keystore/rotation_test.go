@@ -249,3 +249,29 @@ func TestRotationMendsThePointer(t *testing.T) {
 		}
 	})
 }
+
+// A key that was current and is locked at once, while somebody follows the pointer
+// to it, does not keep that one from the key which is current then.
+func TestLockedBehindThePointer(t *testing.T) {
+	forKinds(t, func(t *testing.T, k kind) {
+		_, b, kek := newStore(t)
+		admin := openStore(t, b, kek)
+		first := mustCurrent(t, k, admin)
+		f := keystoretest.NewFaults(b, nil)
+		s := openStore(t, f, kek)
+		var next dtyp.GUID
+		f.SetFail(func(_ int, c keystoretest.Call) error {
+			if c.Operation != keystoretest.Get || c.Name != keystore.SecretPrefix+first.String() || !next.IsZero() {
+				return nil
+			}
+			var err error // the pointer has been read
+			if next, err = k.rotate(admin, t.Context()); err == nil {
+				err = admin.SetKeyState(t.Context(), first, keystore.KeyLocked)
+			}
+			return err
+		})
+		if got := mustCurrent(t, k, s); got != next {
+			t.Errorf("current is %v, want %v", got, next)
+		}
+	})
+}
