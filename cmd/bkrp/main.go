@@ -68,6 +68,7 @@ refused the log-on, 4 the server refused the call.`,
 		newSIDCommand(stdout),
 		newInspectCommand(stdin, stdout),
 		newDPAPICommand(stdin, stdout, stderr),
+		newBenchCommand(stdout, stderr),
 	)
 	return root
 }

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/seed05845750/bkrp/internal/smb2/wire"
+)
+
+// maxNegotiate bounds the answer to NEGOTIATE, in octets; it has a token of at
+// most 64 KiB and a few contexts.
+const maxNegotiate = 1 << 17
+
+// negotiate asks a server which dialect it takes of those that our client offers
+// ([MS-SMB2] 2.2.3, 2.2.4), on a connection of its own.
+func negotiate(ctx context.Context, address string, timeout time.Duration) (*wire.NegotiateResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to %s: %w", address, err)
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if _, err := conn.Write(negotiateRequest()); err != nil {
+		return nil, fmt.Errorf("asking %s for its SMB dialect: %w", address, err)
+	}
+	r, err := readNegotiate(conn)
+	if err != nil {
+		return nil, fmt.Errorf("reading the SMB dialect of %s: %w", address, err)
+	}
+	return r, nil
+}
+
+// negotiateRequest is the request with its length in front.
+func negotiateRequest() []byte {
+	var salt [32]byte
+	rand.Read(salt[:])
+	h := wire.Header{Command: wire.Negotiate, CreditCharge: 1, Credits: 1}
+	r := wire.NegotiateRequest{
+		SecurityMode: wire.SigningEnabled | wire.SigningRequired,
+		Capabilities: wire.CapLargeMTU | wire.CapEncryption,
+		Dialects:     []wire.Dialect{wire.Dialect202, wire.Dialect210, wire.Dialect300, wire.Dialect302, wire.Dialect311},
+		Contexts: []wire.NegotiateContext{
+			{Type: wire.ContextPreauth, Data: wire.PreauthCapabilities{Hashes: []uint16{wire.HashSHA512}, Salt: salt[:]}.Append(nil)},
+		},
+	}
+	rand.Read(r.ClientGUID[:])
+	msg := r.Append(h.Append(nil))
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(msg))), msg...)
+}
+
+// readNegotiate reads the response.
+func readNegotiate(r io.Reader) (*wire.NegotiateResponse, error) {
+	var length [4]byte
+	if _, err := io.ReadFull(r, length[:]); err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint32(length[:])
+	if n > maxNegotiate {
+		return nil, errors.New("the answer is no SMB")
+	}
+	msg := make([]byte, n)
+	if _, err := io.ReadFull(r, msg); err != nil {
+		return nil, err
+	}
+	h, err := wire.ParseHeader(msg)
+	if err != nil {
+		return nil, err
+	}
+	if h.Command != wire.Negotiate || h.Status != 0 {
+		return nil, fmt.Errorf("the answer is status 0x%08X to command %d", uint32(h.Status), h.Command)
+	}
+	return wire.ParseNegotiateResponse(msg)
+}
