@@ -70,6 +70,8 @@ type replicas struct {
 	started   time.Time
 	wake      chan struct{} // to report at once
 
+	told map[KeyKind]string // what is wrong with a rotation; of the goroutine that reports
+
 	mu      sync.Mutex
 	beat    uint64
 	kekSeal string
@@ -88,7 +90,19 @@ func (r *replicas) init(o Options, now time.Time) {
 		r.heartbeat = DefaultHeartbeat
 	}
 	r.heartbeat = min(max(r.heartbeat, minHeartbeat), maxHeartbeat) // who reports less often is taken for dead
-	r.wake, r.seen = make(chan struct{}, 1), make(map[dtyp.GUID]sighting)
+	r.wake, r.seen, r.told = make(chan struct{}, 1), make(map[dtyp.GUID]sighting), make(map[KeyKind]string)
+}
+
+// isNews reports whether what is wrong with a rotation, if anything, has not been
+// told at the heartbeat before.
+func (r *replicas) isNews(kind KeyKind, err error) bool {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	old := r.told[kind]
+	r.told[kind] = text
+	return text != "" && text != old
 }
 
 // poke has the replica report without waiting for its next heartbeat.
@@ -220,7 +234,9 @@ func (s *Store) rotationKeys(ctx context.Context) ([]dtyp.GUID, error) {
 		}
 		if errors.Is(err, ErrCorrupt) {
 			// A replica that reports nothing is taken for dead, and nobody waits for it.
-			s.log.Error("the record of a rotation is damaged: begin a new one", "kind", kind.String(), "err", err)
+			if s.replicas.isNews(kind, err) {
+				s.log.Error("the record of a rotation is damaged: begin a new one", "kind", kind.String(), "err", err)
+			}
 			continue
 		}
 		if err != nil {
@@ -234,8 +250,10 @@ func (s *Store) rotationKeys(ctx context.Context) ([]dtyp.GUID, error) {
 		if errors.Is(err, ErrKeyLocked) { // since, by somebody who knows
 			continue
 		}
-		if err != nil {
+		if s.replicas.isNews(kind, err) {
 			s.log.Warn("the key of a rotation cannot be served", "key", r.Next, "err", err)
+		}
+		if err != nil {
 			continue
 		}
 		serves = append(serves, r.Next)
