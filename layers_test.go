@@ -64,13 +64,16 @@ var layerImports = map[string][]string{
 	"dpapi":                 {".", "dtyp", "internal/le"},
 
 	"bkrpserver": {".", "dtyp", "keystore", "internal/backuprkey", "internal/ndr", "internal/dcerpc", "internal/smb2", "internal/npa",
-		"internal/lsarpc", "internal/netlogon", "internal/gss", "internal/gss/spnego", "internal/gss/ntlm", "internal/gss/krb5"},
+		"internal/interpose", "internal/lsarpc", "internal/netlogon", "internal/gss", "internal/gss/spnego", "internal/gss/ntlm", "internal/gss/krb5"},
 	"bkrpclient": {".", "dtyp", "internal/backuprkey", "internal/ndr", "internal/dcerpc", "internal/lsaclient", "internal/smbclient",
 		"internal/dclocator", "internal/gss", "internal/gss/spnego", "internal/gss/ntlm", "internal/gss/krb5"},
-	"bkrptest": {".", "dtyp", "keystore", "bkrpserver", "bkrpclient"},
+	"bkrptest": {".", "dtyp", "keystore", "bkrpserver", "bkrpclient", "bkrptest/internal/kdc", "internal/interpose",
+		"internal/dclocator/locatortest"},
+	"bkrptest/internal/kdc": {"dtyp"},
 
-	"internal/cli":   {},
-	"internal/split": {},
+	"internal/interpose": {".", "dtyp"},
+	"internal/cli":       {},
+	"internal/split":     {},
 	// What a key looks like outside a store; it knows of no store.
 	"internal/keyform": {".", "dtyp"},
 	"internal/backup":  {"dtyp", "internal/split", "keystore"},
@@ -93,8 +96,10 @@ var layerForeign = map[string][]string{
 	"github.com/BurntSushi/toml":   {"cmd/bkrpd"},
 	"github.com/cloudflare/circl":  {"internal/split"},
 	"github.com/cloudsoda/go-smb2": {"internal/smbclient"},
-	// It talks to the KDC for the client; nothing of it is at the acceptor.
-	"github.com/oiweiwei/gokrb5.fork/v9": {"internal/gss/krb5"},
+	// It talks to the KDC for the client; nothing of it is at the acceptor. For
+	// tests it is also the KDC.
+	"github.com/oiweiwei/gokrb5.fork/v9": {"internal/gss/krb5", "bkrptest/internal/kdc"},
+	"github.com/jcmturner/gofork":        {"bkrptest/internal/kdc"},
 	// By cgo, and so behind a build tag.
 	"github.com/miekg/pkcs11":           {"keystore/hsm"},
 	"github.com/spf13/cobra":            {"internal/cli", "cmd/bkrp", "cmd/bkrpd"},

@@ -10,6 +10,7 @@ import (
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/internal/backuprkey"
 	"github.com/seed05845750/bkrp/internal/dcerpc"
+	"github.com/seed05845750/bkrp/internal/interpose"
 	"github.com/seed05845750/bkrp/internal/npa"
 	"github.com/seed05845750/bkrp/internal/smb2"
 )
@@ -149,12 +150,23 @@ func backupKeyInterface(s *Service) dcerpc.Interface {
 			if err != nil {
 				return nil, fmt.Errorf("reading the parameters of BackuprKey: %w", err)
 			}
-			out, status := s.BackuprKey(ctx, callerOf(c), bkrp.Action(req.Action), req.Data)
+			out, status := s.answer(ctx, callerOf(c), bkrp.Action(req.Action), req.Data)
 			defer clear(out)
 			stub := make([]byte, 0, backuprkey.ResponseSize(len(out)))
 			return backuprkey.Response{Data: out, Status: uint32(status)}.Append(stub, c.ResponseEncoding()), nil
 		},
 	}
+}
+
+// answer is BackuprKey, unless package bkrptest stands in between.
+func (s *Service) answer(ctx context.Context, caller Caller, action bkrp.Action, in []byte) ([]byte, bkrp.Status) {
+	between := interpose.From(ctx)
+	if between == nil {
+		return s.BackuprKey(ctx, caller, action, in)
+	}
+	return between(ctx, interpose.Caller(caller), action, in, func(ctx context.Context, in []byte) ([]byte, bkrp.Status) {
+		return s.BackuprKey(ctx, caller, action, in)
+	})
 }
 
 func callerOf(c *dcerpc.Call) Caller {
