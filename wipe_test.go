@@ -2,6 +2,8 @@ package bkrp
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha1"
 	"math/big"
 	"testing"
 	"time"
@@ -38,9 +40,25 @@ func TestClear(t *testing.T) {
 	}
 
 	server := GenerateServerKey()
+	for _, form := range []SrvKeyForm{SrvKeyFull, SrvKeyLeading64} {
+		srvKey := server.key[:]
+		if form == SrvKeyLeading64 {
+			srvKey = server.key[:64]
+		}
+		for range 2 { // with a fresh hash, and with one that was used before
+			mac := hmac.New(sha1.New, srvKey)
+			mac.Write([]byte("salt"))
+			if got := server.Derive(form, []byte("salt")); !bytes.Equal(got[:], mac.Sum(nil)) {
+				t.Errorf("%v: it is not HMAC-SHA1", form)
+			}
+		}
+	}
 	server.Clear()
 	if len(bytes.Trim(server.key[:], "\x00")) != 0 {
 		t.Error("the server key is left")
+	}
+	if server.macs != [2]keyedMAC{} {
+		t.Error("what HMAC has taken in of the server key is left")
 	}
 
 	x := big.NewInt(1234567)
