@@ -160,12 +160,16 @@ func createRotation(ctx context.Context, store *keystore.Store, req *lifeRequest
 	if err != nil {
 		return nil, err
 	}
-	if r, err := store.Rotation(ctx, kind); req.Resume && err == nil && r.Phase == keystore.RotationCreated {
-		resp := rotationOf(r, nil)
-		resp.Rotation.Resumed = true
-		return resp, nil
-	}
 	r, err := store.BeginRotation(ctx, kind)
+	if errors.Is(err, keystore.ErrRotation) && req.Resume {
+		// One is under way that can still be ended: one that cannot does not keep
+		// BeginRotation from a new one.
+		if last, lastErr := store.Rotation(ctx, kind); lastErr == nil && last.Phase == keystore.RotationCreated {
+			resp := rotationOf(last, nil)
+			resp.Rotation.Resumed = true
+			return resp, nil
+		}
+	}
 	if errors.Is(err, keystore.ErrRotation) {
 		err = fmt.Errorf("%w (bkrpd keys rotate --phase prefer, or bkrpd keys rollback)", err)
 	}
