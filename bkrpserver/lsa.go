@@ -36,8 +36,8 @@ func lsaPipe(cfg *Config, logon *logon) smb2.PipeFunc {
 				return lsaAccount(store.AccountBySID(ctx, sid))
 			},
 			Secret: func(ctx context.Context, name string) ([]byte, error) {
-				value, err := store.Secret(ctx, name)
-				if errors.Is(err, keystore.ErrNotFound) || errors.Is(err, keystore.ErrNotExportable) {
+				value, err := store.SecretInUse(ctx, name)
+				if errors.Is(err, keystore.ErrNotFound) || errors.Is(err, keystore.ErrNotExportable) || errors.Is(err, keystore.ErrKeyLocked) {
 					return nil, fmt.Errorf("%w: %w", lsarpc.ErrNoSecret, err)
 				}
 				return value, err

@@ -3,7 +3,6 @@ package keystore
 import (
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/seed05845750/bkrp/dtyp"
@@ -14,7 +13,10 @@ import (
 // their arithmetic, and pointers, states, rotations and accounts by what they
 // lead to.
 func (d *Dump) Check() []error {
-	c := &dumpCheck{Dump: d, kinds: make(map[dtyp.GUID]KeyKind), sids: make(map[dtyp.SID]string)}
+	c := &dumpCheck{Dump: d, damaged: make(map[string]bool), kinds: make(map[dtyp.GUID]KeyKind), sids: make(map[dtyp.SID]string)}
+	for _, name := range d.Damaged {
+		c.damaged[name] = true
+	}
 	if _, err := d.Domain.check(); err != nil {
 		c.errs = append(c.errs, err)
 	}
@@ -24,7 +26,7 @@ func (d *Dump) Check() []error {
 		}
 	}
 	for _, e := range d.Entries {
-		if slices.Contains(d.Damaged, e.Name) {
+		if c.damaged[e.Name] {
 			c.wrong(e.Name, "was damaged in the store")
 			continue
 		}
@@ -36,6 +38,7 @@ func (d *Dump) Check() []error {
 // dumpCheck gathers what is wrong with a dump.
 type dumpCheck struct {
 	*Dump
+	damaged    map[string]bool       // by the names in Damaged
 	kinds      map[dtyp.GUID]KeyKind // of the keys that are good
 	sids       map[dtyp.SID]string
 	highestRID uint32
@@ -49,7 +52,7 @@ func (c *dumpCheck) wrong(name, format string, args ...any) {
 func (c *dumpCheck) key(guid dtyp.GUID, e DumpEntry) {
 	kind, _, err := dumpedKey(guid, e.Value)
 	if err != nil {
-		if !slices.Contains(c.Damaged, e.Name) {
+		if !c.damaged[e.Name] {
 			c.wrong(e.Name, "is no key: %v", err)
 		}
 		return

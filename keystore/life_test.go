@@ -3,6 +3,7 @@ package keystore_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -58,14 +59,24 @@ func TestKeyStates(t *testing.T) {
 		if err := k.key(openStore(t, b, kek), ctx, first); !errors.Is(err, keystore.ErrKeyLocked) {
 			t.Errorf("a locked key is given out by a store opened later: %v", err)
 		}
-		if string(mustSecret(t, s, keystore.SecretPrefix+first.String())) != string(secret) {
+		name := keystore.SecretPrefix + first.String()
+		if string(mustSecret(t, s, name)) != string(secret) {
 			t.Error("locking has altered the key")
+		}
+		if _, err := s.SecretInUse(ctx, strings.ToUpper(name)); !errors.Is(err, keystore.ErrKeyLocked) {
+			t.Errorf("the secret of a locked key is given out for use: %v", err)
+		}
+		if _, err := s.SecretInUse(ctx, k.pointer); err != nil {
+			t.Errorf("the pointer: %v", err)
 		}
 
 		if err := s.SetKeyState(ctx, first, keystore.KeyActive); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, func() bool { return k.key(other, ctx, first) == nil })
+		if got, err := s.SecretInUse(ctx, name); err != nil || string(got) != string(secret) {
+			t.Errorf("the secret of a key that is active again: %v", err)
+		}
 		if err := k.point(s, ctx, first); err != nil {
 			t.Errorf("making it current again: %v", err)
 		}

@@ -26,6 +26,23 @@ func (s *Store) Secret(ctx context.Context, name string) ([]byte, error) {
 	return value, err
 }
 
+// SecretInUse is Secret for those who are to use the key: one that is locked is
+// ErrKeyLocked.
+func (s *Store) SecretInUse(ctx context.Context, name string) ([]byte, error) {
+	if canonical, ok := canonicalSecret(name); ok {
+		if guid, isKey := secretGUID(canonical); isKey {
+			life, _, err := s.lifeOf(ctx, guid)
+			if err != nil {
+				return nil, err
+			}
+			if life.State == KeyLocked {
+				return nil, fmt.Errorf("%w: %v", ErrKeyLocked, guid)
+			}
+		}
+	}
+	return s.Secret(ctx, name)
+}
+
 // SecretNames returns the names of the LSA secrets, sorted.
 func (s *Store) SecretNames(ctx context.Context) ([]string, error) {
 	entries, err := s.vault.backend.List(ctx, SecretPrefix)
