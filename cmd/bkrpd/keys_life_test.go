@@ -187,3 +187,46 @@ func TestLifeNeedsTrail(t *testing.T) {
 		}
 	}
 }
+
+// A rotation that was interrupted is resumed; one that was overtaken, so that it
+// cannot be ended any more, is not.
+func TestRotationIsResumedOrBegunAnew(t *testing.T) {
+	ctx, backend, sealer := t.Context(), keystore.NewMemory(), keystore.NewThrowAwaySealer()
+	d := keystore.Domain{DNSName: "example.com", NetBIOSName: "EXAMPLE", SID: dtyp.MustParseSID("S-1-5-21-1-2-3")}
+	if err := keystore.Create(ctx, backend, sealer, d); err != nil {
+		t.Fatal(err)
+	}
+	store, err := keystore.Open(ctx, backend, sealer, keystore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	if _, err := store.CurrentServerWrapKey(ctx); err != nil {
+		t.Fatal(err)
+	}
+	kind := keystore.ServerWrap
+	begin := func() *rotationEntry {
+		t.Helper()
+		resp, err := createRotation(ctx, store, &lifeRequest{Kind: &kind, Resume: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.Rotation
+	}
+	first := begin()
+	if again := begin(); first.Resumed || !again.Resumed || again.Next != first.Next {
+		t.Errorf("begun %+v, and then %+v", first, again)
+	}
+	if _, err := createRotation(ctx, store, &lifeRequest{Kind: &kind}); !errors.Is(err, keystore.ErrRotation) {
+		t.Errorf("without resuming: %v", err)
+	}
+	if _, err := store.RotateServerWrapKey(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if fresh := begin(); fresh.Resumed || fresh.Next == first.Next {
+		t.Errorf("after it was overtaken: %+v", fresh)
+	}
+	if _, err := store.PreferRotation(ctx, kind); err != nil {
+		t.Error(err)
+	}
+}
