@@ -73,7 +73,9 @@ var layerImports = map[string][]string{
 
 	"internal/interpose": {".", "dtyp"},
 	"internal/cli":       {},
-	"internal/split":     {},
+	// What the tests of both commands have in common.
+	"internal/cli/clitest": {"internal/cli"},
+	"internal/split":       {},
 	// What a key looks like outside a store; it knows of no store.
 	"internal/keyform": {".", "dtyp"},
 	"internal/backup":  {"dtyp", "internal/split", "keystore"},
@@ -101,8 +103,10 @@ var layerForeign = map[string][]string{
 	"github.com/oiweiwei/gokrb5.fork/v9": {"internal/gss/krb5", "bkrptest/internal/kdc"},
 	"github.com/jcmturner/gofork":        {"bkrptest/internal/kdc"},
 	// By cgo, and so behind a build tag.
-	"github.com/miekg/pkcs11":           {"keystore/hsm"},
-	"github.com/spf13/cobra":            {"internal/cli", "cmd/bkrp", "cmd/bkrpd"},
+	"github.com/miekg/pkcs11": {"keystore/hsm"},
+	"github.com/spf13/cobra":  {"internal/cli", "internal/cli/clitest", "cmd/bkrp", "cmd/bkrpd"},
+	// cobra's flags, for the manual pages.
+	"github.com/spf13/pflag":            {"internal/cli"},
 	"github.com/tink-crypto/tink-go/v2": {"keystore"},
 	"go.etcd.io/bbolt":                  {"keystore/boltstore"},
 	// The client's balancer, credentials and messages; its calls go beside its

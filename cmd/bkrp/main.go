@@ -18,12 +18,6 @@ func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// Exit codes beside those of package cli; the help of the command lists them.
-const (
-	exitLogon   = 3
-	exitRefused = 4
-)
-
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return cli.Run(ctx, newRootCommand(stdin, stdout, stderr), args, stderr, exitCode)
@@ -33,9 +27,9 @@ func exitCode(err error) int {
 	var refused *bkrpclient.ServerError
 	switch {
 	case errors.Is(err, bkrpclient.ErrLogon), errors.Is(err, bkrpclient.ErrTicket):
-		return exitLogon
+		return cli.ExitLogon
 	case errors.As(err, &refused):
-		return exitRefused
+		return cli.ExitRefused
 	}
 	return cli.ExitError
 }
@@ -51,8 +45,10 @@ The password is asked for on the terminal, or is the first line of the file that
 BKRP_PASSWORD_FILE names. It never stands on the command line. With --kerberos
 the tickets that kinit got take its place.
 
-Exit codes: 0 done, 1 an error, 2 a mistake in the command line, 3 the server
-refused the log-on, 4 the server refused the call.`,
+"bkrp help exit-codes" says how programs see what came of a command, and "bkrp help
+completion" how a shell completes one.`,
+		Example: `  bkrp wrap --server dc1.example.com -U 'EXAMPLE\alice' -i disk.key -o disk.wrapped
+  bkrp unwrap --server dc1.example.com -U 'EXAMPLE\alice' -i disk.wrapped -o disk.key`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
@@ -70,5 +66,6 @@ refused the log-on, 4 the server refused the call.`,
 		newDPAPICommand(stdin, stdout, stderr),
 		newBenchCommand(stdout, stderr),
 	)
+	cli.Prepare(root, "1")
 	return root
 }

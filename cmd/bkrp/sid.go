@@ -15,8 +15,11 @@ func newSIDCommand(stdout io.Writer) *cobra.Command {
 		asJSON bool
 	)
 	cmd := &cobra.Command{
-		Use:     "sid {--server HOST[:PORT] | --domain DNSNAME} -U DOMAIN\\NAME",
-		Short:   "print the SID by which the server knows the caller",
+		Use:   "sid {--server HOST[:PORT] | --domain DNSNAME} -U DOMAIN\\NAME",
+		Short: "print the SID by which the server knows the caller",
+		Long: `Sid prints the security identifier by which the server knows the caller: what
+"bkrp wrap" writes into a wrapped secret as its owner. It also shows whether a
+log-on works.`,
 		Example: `  bkrp sid --server dc1.example.com -U 'EXAMPLE\alice'`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

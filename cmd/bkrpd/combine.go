@@ -20,6 +20,8 @@ func newCombineCommand(std stdio) *cobra.Command {
 to standard output: with it, the age tool decrypts the file where bkrpd cannot be had.
 Neither drill nor restore needs it. Whoever has it can open the backup alone; shares
 are typed or in files as for drill.`,
+		Example: `  bkrpd combine bkrpd.backup >identity.txt
+  bkrpd combine bkrpd.backup --share-file share-1.txt --share-file share-3.txt >identity.txt`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return combineIdentity(std, &o, args[0])

@@ -43,7 +43,11 @@ func newRootCommand(std stdio) *cobra.Command {
 		Long: `bkrpd serves the BackupKey remote protocol: whoever it knows can have a secret
 wrapped, and only the owner of a wrapped secret gets it back.
 
-Exit codes: 0 done, 1 an error, 2 a mistake in the command line.`,
+"bkrpd help exit-codes" says how programs see what came of a command, and "bkrpd help
+completion" how a shell completes one.`,
+		Example: `  bkrpd demo
+  bkrpd init --dir /var/lib/bkrpd --domain example.com
+  bkrpd serve --config /var/lib/bkrpd/bkrpd.toml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
@@ -54,6 +58,7 @@ Exit codes: 0 done, 1 an error, 2 a mistake in the command line.`,
 	root.SetErr(std.err)
 	root.AddCommand(newDemoCommand(std), newInitCommand(std), newServeCommand(std), newUserCommand(std), newKeysCommand(std), newRekeyCommand(std),
 		newBackupCommand(std), newRestoreCommand(std), newDrillCommand(std), newCombineCommand(std))
+	cli.Prepare(root, "8")
 	return root
 }
 

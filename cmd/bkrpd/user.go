@@ -28,6 +28,8 @@ a store that no daemon has open.
 
 An account that is removed or disabled is refused from its next call on; a new
 password counts from the next log-on. Each change is on the audit trail.`,
+		Example: `  bkrpd user add alice --config /var/lib/bkrpd/bkrpd.toml
+  bkrpd user list --config /var/lib/bkrpd/bkrpd.toml`,
 		Args: cobra.NoArgs, // or cobra takes a mistyped command for a plea for help
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
@@ -36,7 +38,8 @@ password counts from the next log-on. Each change is on the audit trail.`,
 	cmd.AddCommand(
 		newUserPasswordCommand(std, verbUserAdd, "add NAME", "add an account; prints its name and SID",
 			`  bkrpd user add alice --config /var/lib/bkrpd/bkrpd.toml`),
-		newUserPasswordCommand(std, verbUserPasswd, "passwd NAME", "change an account's password", ""),
+		newUserPasswordCommand(std, verbUserPasswd, "passwd NAME", "change an account's password",
+			`  bkrpd user passwd alice --config /var/lib/bkrpd/bkrpd.toml`),
 		newUserRemoveCommand(std),
 		newUserListCommand(std),
 	)
@@ -73,7 +76,10 @@ func newUserRemoveCommand(std stdio) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove NAME --config FILE",
 		Short: "remove an account; its SID is not given out again",
-		Args:  cobra.ExactArgs(1),
+		Long: `Remove takes an account away; it is refused from its next call on. Its SID is not
+given out again, so that nobody else gets what was wrapped for it.`,
+		Example: `  bkrpd user remove alice --config /var/lib/bkrpd/bkrpd.toml`,
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := loadConfig(file, nil)
 			if err != nil {
@@ -89,9 +95,11 @@ func newUserRemoveCommand(std stdio) *cobra.Command {
 func newUserListCommand(std stdio) *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
-		Use:   "list --config FILE",
-		Short: "print the name and the SID of each account",
-		Args:  cobra.NoArgs,
+		Use:     "list --config FILE",
+		Short:   "print the name and the SID of each account",
+		Long:    `List prints the name and the SID of each account, a line for each.`,
+		Example: `  bkrpd user list --config /var/lib/bkrpd/bkrpd.toml`,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(file, nil)
 			if err != nil {

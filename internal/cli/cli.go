@@ -12,13 +12,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Exit codes that mean the same everywhere.
-const (
-	ExitOK    = 0
-	ExitError = 1
-	ExitUsage = 2
-)
-
 // UsageError is a mistake in how a command was called.
 type UsageError struct {
 	// Err is the mistake.
