@@ -26,7 +26,6 @@ type bkrpCaller interface {
 	RetrieveKey(context.Context) (*bkrp.Certificate, error)
 	Wrap(context.Context, []byte, bkrpclient.WrapOptions) ([]byte, error)
 	Unwrap(context.Context, []byte) ([]byte, error)
-	UnwrapCrossover(ctx context.Context, blob, nonce []byte) ([]byte, error)
 	SID(context.Context) (dtyp.SID, error)
 	Close() error
 }

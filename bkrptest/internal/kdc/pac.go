@@ -118,7 +118,7 @@ func (k *KDC) logonInfo(u User, authTime time.Time) ([]byte, error) {
 		w.u32(uint32(t >> 32))
 	}
 	for _, s := range []string{u.Name, u.Name, "", "", "", ""} { // EffectiveName to HomeDirectoryDrive
-		w.text(s)
+		w.text(s, 0)
 	}
 	w.u16(1) // LogonCount
 	w.u16(0) // BadPasswordCount
@@ -133,8 +133,8 @@ func (k *KDC) logonInfo(u User, authTime time.Time) ([]byte, error) {
 	})
 	w.u32(0)    // UserFlags
 	w.zeros(16) // UserSessionKey
-	w.text(serverName)
-	w.text(k.cfg.NetBIOSName)
+	w.text(serverName, 1)
+	w.text(k.cfg.NetBIOSName, 1)
 	w.u32(w.referent())
 	w.later(func() { w.sid(domain) })
 	w.zeros(8) // Reserved1
@@ -173,7 +173,7 @@ func (w *ndrWriter) zeros(n int) { w.b = append(w.b, make([]byte, n)...) }
 // referent is the identifier of another pointer that is not NULL.
 func (w *ndrWriter) referent() uint32 {
 	w.referents += 4
-	return 0x20000 + w.referents
+	return 0x20000 + w.referents - 4
 }
 
 func (w *ndrWriter) later(f func()) { w.deferred = append(w.deferred, f) }
@@ -185,14 +185,15 @@ func (w *ndrWriter) finish() {
 	w.align(8)
 }
 
-// text is an RPC_UNICODE_STRING ([MS-DTYP] 2.3.10).
-func (w *ndrWriter) text(s string) {
+// text is an RPC_UNICODE_STRING ([MS-DTYP] 2.3.10) in a buffer that has space for
+// more characters: domain controllers leave that of a terminator in some.
+func (w *ndrWriter) text(s string, spare int) {
 	units := utf16.Encode([]rune(s))
 	w.u16(uint16(2 * len(units)))
-	w.u16(uint16(2 * len(units)))
+	w.u16(uint16(2 * (len(units) + spare)))
 	w.u32(w.referent())
 	w.later(func() {
-		w.u32(uint32(len(units))) // maximum count, offset, actual count
+		w.u32(uint32(len(units) + spare)) // maximum count, offset, actual count
 		w.u32(0)
 		w.u32(uint32(len(units)))
 		for _, u := range units {
