@@ -72,7 +72,12 @@ var layerImports = map[string][]string{
 	"bkrptest/internal/kdc": {"dtyp"},
 
 	"internal/interpose": {".", "dtyp"},
-	"internal/cli":       {},
+	// It asks servers for less than the client takes, and for what that does not
+	// tell.
+	"internal/doctor": {".", "dtyp", "internal/backuprkey", "internal/dcerpc", "internal/gss", "internal/gss/krb5", "internal/gss/ntlm",
+		"internal/gss/spnego", "internal/smb2/wire", "internal/smbclient", "bkrpclient"},
+
+	"internal/cli": {},
 	// What the tests of both commands have in common.
 	"internal/cli/clitest": {"internal/cli"},
 	"internal/split":       {},
@@ -82,7 +87,7 @@ var layerImports = map[string][]string{
 	"cmd/bkrpd": {".", "dtyp", "internal/backup", "internal/cli", "internal/keyform", "internal/split", "keystore", "keystore/boltstore", "keystore/etcdstore", "keystore/hsm",
 		"keystore/lsastore", "bkrpserver", "bkrpclient"},
 	// It asks servers for their dialect, which the client does not tell.
-	"cmd/bkrp": {".", "dtyp", "internal/cli", "internal/keyform", "internal/smb2/wire", "dpapi", "bkrpclient"},
+	"cmd/bkrp": {".", "dtyp", "internal/cli", "internal/keyform", "internal/smb2/wire", "internal/doctor", "dpapi", "bkrpclient"},
 	// Programs that show the public packages in use.
 	"examples/protectfile": {"dpapi", "bkrpclient"},
 

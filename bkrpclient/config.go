@@ -26,6 +26,9 @@ const DefaultTimeout = 30 * time.Second
 type Config struct {
 	// Server is HOST or HOST:PORT; the port is 445 if none is given.
 	Server string
+	// Address is HOST:PORT to connect to where that is not what Server says; the
+	// name that tickets are for stays Server's. A Domain has no use for it.
+	Address string
 	// Credential is who calls.
 	Credential Credential
 	// RequireMutual refuses servers that do not prove themselves. NTLM has no
@@ -114,6 +117,9 @@ func (c *Config) address() (host, hostport string) {
 	}
 	if port == "" {
 		port = DefaultPort
+	}
+	if c.Address != "" {
+		return host, c.Address
 	}
 	return host, net.JoinHostPort(host, port)
 }

@@ -52,16 +52,7 @@ func (f *domainFlags) register(cmd *cobra.Command) {
 
 // open makes a client of the domain, which connects when it has to.
 func (f *domainFlags) open(cfg bkrpclient.Config) (caller, error) {
-	domain := bkrpclient.DomainConfig{
-		Domain:   f.name,
-		Site:     f.site,
-		Client:   cfg,
-		Resolver: f.resolver(),
-		FallBack: f.fallBack,
-		Address: func(_ string, addr netip.Addr) string {
-			return net.JoinHostPort(addr.String(), strconv.Itoa(int(f.port)))
-		},
-	}
+	domain := f.config(cfg)
 	// Where the user has no cache, the key is fetched each time.
 	if dir, err := os.UserCacheDir(); err == nil && !f.noKeyCache {
 		domain.Keys = &bkrpclient.KeyDir{Path: filepath.Join(dir, "bkrp", "keys")}
@@ -74,6 +65,20 @@ func (f *domainFlags) open(cfg bkrpclient.Config) (caller, error) {
 		return d, nil
 	}
 	return &tracedDomain{d, f.stderr()}, nil
+}
+
+// config says which domain it is, and how its servers are reached.
+func (f *domainFlags) config(cfg bkrpclient.Config) bkrpclient.DomainConfig {
+	return bkrpclient.DomainConfig{
+		Domain:   f.name,
+		Site:     f.site,
+		Client:   cfg,
+		Resolver: f.resolver(),
+		FallBack: f.fallBack,
+		Address: func(_ string, addr netip.Addr) string {
+			return net.JoinHostPort(addr.String(), strconv.Itoa(int(f.port)))
+		},
+	}
 }
 
 // resolver asks the server that --dns names.

@@ -25,7 +25,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 func exitCode(err error) int {
 	var refused *bkrpclient.ServerError
+	var examined *verdictError
 	switch {
+	case errors.As(err, &examined):
+		return examined.code
 	case errors.Is(err, bkrpclient.ErrLogon), errors.Is(err, bkrpclient.ErrTicket):
 		return cli.ExitLogon
 	case errors.As(err, &refused):
@@ -65,6 +68,7 @@ completion" how a shell completes one.`,
 		newInspectCommand(stdin, stdout),
 		newDPAPICommand(stdin, stdout, stderr),
 		newBenchCommand(stdout, stderr),
+		newDoctorCommand(stdout, stderr),
 	)
 	cli.Prepare(root, "1")
 	return root
