@@ -83,7 +83,11 @@ func writePage(w io.Writer, cmd *cobra.Command, section string) error {
 	}
 	if cmd.Runnable() {
 		r.macro("SH", "EXIT STATUS")
-		for _, c := range ExitCodes() {
+		codes := ownExitCodes(cmd)
+		if codes == nil {
+			codes = ExitCodes()
+		}
+		for _, c := range codes {
 			r.macro("TP")
 			r.text(fmt.Sprint(c.Code))
 			r.text(c.Meaning)

@@ -11,7 +11,7 @@ import (
 // completion, a help topic on exit codes, and manual pages, which belong in section.
 // All other commands are to be there before.
 func Prepare(root *cobra.Command, section string) {
-	root.AddCommand(newCompletionCommand(root), newExitCodesTopic(root.Name()), newManCommand(root, section))
+	root.AddCommand(newCompletionCommand(root), newExitCodesTopic(root), newManCommand(root, section))
 	root.SetHelpCommand(newHelpCommand(root))
 	// Here and not when the command line is carried out, so that the manual has it.
 	root.InitDefaultHelpCmd()
