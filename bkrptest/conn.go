@@ -10,6 +10,7 @@ import (
 // listener accepts connections that end at the steps of faults.
 type listener struct {
 	net.Listener
+	server string
 	faults *faults
 }
 
@@ -20,17 +21,18 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l.faults.drop(Connect) {
+		if l.faults.drop(l.server, Connect) {
 			c.Close()
 			continue
 		}
-		return &conn{Conn: c, faults: l.faults}, nil
+		return &conn{Conn: c, server: l.server, faults: l.faults}, nil
 	}
 }
 
 // conn looks at the messages of SMB that go through it.
 type conn struct {
 	net.Conn
+	server string
 	faults *faults
 
 	in framer // of the one goroutine that reads
@@ -66,7 +68,7 @@ func (c *conn) Write(p []byte) (int, error) {
 
 // ends tells whether the connection ends at a message.
 func (c *conn) ends(message []byte, fromServer bool) bool {
-	return slices.ContainsFunc(stepsOf(message, fromServer), c.faults.drop)
+	return slices.ContainsFunc(stepsOf(message, fromServer), func(s Step) bool { return c.faults.drop(c.server, s) })
 }
 
 // framer finds the messages in a stream: each has four octets before it, of which

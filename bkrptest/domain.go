@@ -176,9 +176,9 @@ func (d *Domain) startServer(s *server, o *options, keytab string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	d.must(err)
 	s.addr = l.Addr().String()
-	ctx, cancel := context.WithCancel(interpose.With(context.Background(), d.answer))
+	ctx, cancel := context.WithCancel(interpose.With(context.Background(), d.answer(s.name)))
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ctx, &listener{Listener: l, faults: &d.faults}) }()
+	go func() { served <- srv.Serve(ctx, &listener{Listener: l, server: s.name, faults: &d.faults}) }()
 	d.t.Cleanup(func() {
 		cancel() // cuts off who is still there, and ends what is held up
 		if err := <-served; err != nil {

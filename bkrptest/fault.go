@@ -18,7 +18,8 @@ type Fault struct {
 	kind   faultKind
 	status bkrp.Status
 	step   Step
-	times  int // 0 is without end
+	times  int    // 0 is without end
+	on     string // "" is every server
 }
 
 type faultKind uint8
@@ -54,9 +55,9 @@ func WrongResult() Fault { return Fault{kind: faultWrongResult} }
 // are nothing in particular, and success.
 func Garbage() Fault { return Fault{kind: faultGarbage} }
 
-// Hold keeps the answers to calls of BackuprKey back until Injection.Mend, or
-// until the client gives its connection up. With Times it keeps back that many
-// calls.
+// Hold makes calls of BackuprKey, and keeps their answers back until
+// Injection.Mend, or until the client gives its connection up. What was made is on
+// the audit trail by the time of Injection.Hit.
 func Hold() Fault { return Fault{kind: faultHold} }
 
 // Drop ends connections at a step.
@@ -68,6 +69,12 @@ func (f Fault) Times(n int) Fault {
 	return f
 }
 
+// On is the fault as it happens on one server, "dc2" for instance, and not on all.
+func (f Fault) On(controller string) Fault {
+	f.on = controller
+	return f
+}
+
 // Injection is a fault in a domain.
 type Injection struct {
 	fault  Fault
@@ -75,8 +82,12 @@ type Injection struct {
 	hit    chan struct{}
 	of     *faults
 
-	hits int // guarded by of.mu
+	hits  int // guarded by of.mu
+	known sync.Once
 }
+
+// happened tells who waits for Hit.
+func (i *Injection) happened() { i.known.Do(func() { close(i.hit) }) }
 
 // Hit is closed when the fault has happened for the first time.
 func (i *Injection) Hit() <-chan struct{} { return i.hit }
@@ -98,9 +109,8 @@ func (i *Injection) Mend() {
 	}
 }
 
-// Inject has a fault happen until it is mended, on all servers. Where there are
-// several for one occasion, the one that was injected first and is not used up
-// happens.
+// Inject has a fault happen until it is mended. Where there are several for one
+// occasion, the one that was injected first and is not used up happens.
 func (d *Domain) Inject(f Fault) *Injection {
 	i := &Injection{fault: f, mended: make(chan struct{}), hit: make(chan struct{}), of: &d.faults}
 	d.faults.mu.Lock()
@@ -119,26 +129,26 @@ type faults struct {
 	cert  []byte
 }
 
-// take is the fault that happens now, nil for none.
-func (f *faults) take(happens func(Fault) bool) *Injection {
+// take is the fault that happens now on a server, nil for none.
+func (f *faults) take(on string, happens func(Fault) bool) *Injection {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, i := range f.all {
-		if i.fault.times > 0 && i.hits >= i.fault.times || !happens(i.fault) {
+		if i.fault.times > 0 && i.hits >= i.fault.times || i.fault.on != "" && i.fault.on != on || !happens(i.fault) {
 			continue
 		}
 		i.hits++
-		if i.hits == 1 {
-			close(i.hit)
+		if i.fault.kind != faultHold {
+			i.happened()
 		}
 		return i
 	}
 	return nil
 }
 
-// drop tells whether a connection ends at this step.
-func (f *faults) drop(at Step) bool {
-	return f.take(func(f Fault) bool { return f.kind == faultDrop && f.step == at }) != nil
+// drop tells whether a connection to a server ends at this step.
+func (f *faults) drop(on string, at Step) bool {
+	return f.take(on, func(f Fault) bool { return f.kind == faultDrop && f.step == at }) != nil
 }
 
 // concerns tells whether the fault is of a call with this action.
@@ -159,46 +169,53 @@ func (f Fault) concerns(action bkrp.Action) bool {
 // Both kinds of blobs have the key's GUID after three words (2.2.2, 2.2.4).
 const keyOffset, keySize = 12, 16
 
-// answer answers a call of BackuprKey, with the fault that is due.
-func (d *Domain) answer(ctx context.Context, caller interpose.Caller, action bkrp.Action, in []byte, method interpose.Method) ([]byte, bkrp.Status) {
-	i := d.faults.take(func(f Fault) bool { return f.concerns(action) })
-	if i == nil {
-		return method(ctx, in)
-	}
-	switch i.fault.kind {
-	case faultAnswer:
-		d.audit(ctx, &bkrpserver.Event{
-			Time: time.Now(), Caller: bkrpserver.Caller(caller), Action: action,
-			Status: i.fault.status, Reason: "bkrptest: injected",
-		})
-		return nil, i.fault.status
-	case faultHold:
-		select {
-		case <-i.mended:
-		case <-ctx.Done():
+// answer has a server answer calls of BackuprKey with the fault that is due.
+func (d *Domain) answer(on string) interpose.Func {
+	return func(ctx context.Context, caller interpose.Caller, action bkrp.Action, in []byte, method interpose.Method) ([]byte, bkrp.Status) {
+		i := d.faults.take(on, func(f Fault) bool { return f.concerns(action) })
+		switch {
+		case i == nil:
+			return method(ctx, in)
+		case i.fault.kind == faultAnswer:
+			d.audit(ctx, &bkrpserver.Event{
+				Time: time.Now(), Caller: bkrpserver.Caller(caller), Action: action,
+				Status: i.fault.status, Reason: "bkrptest: injected",
+			})
+			return nil, i.fault.status
+		case i.fault.kind == faultUnknownKey:
+			in = withUnknownKey(in)
 		}
-	case faultUnknownKey:
-		if len(in) >= keyOffset+keySize {
-			unknown := bkrp.NewKeyGUID()
-			in = bytes.Clone(in)
-			copy(in[keyOffset:], unknown[:])
+		out, status := method(ctx, in)
+		switch {
+		case i.fault.kind == faultHold:
+			i.happened()
+			select {
+			case <-i.mended:
+			case <-ctx.Done(): // whom an answer still reaches got none in time
+				clear(out)
+				return nil, bkrp.StatusInternalError
+			}
+		case status != bkrp.StatusOK:
+		case i.fault.kind == faultWrongCertificate:
+			out = d.otherCertificate()
+		case i.fault.kind == faultWrongResult && len(out) > 0:
+			out[len(out)-1] ^= 0xFF
+		case i.fault.kind == faultGarbage:
+			out = bytes.Repeat([]byte("bkrptest"), 4)
 		}
-	}
-	out, status := method(ctx, in)
-	if status != bkrp.StatusOK {
 		return out, status
 	}
-	switch i.fault.kind {
-	case faultWrongCertificate:
-		return d.otherCertificate(), status
-	case faultWrongResult:
-		if len(out) > 0 {
-			out[len(out)-1] ^= 0xFF
-		}
-	case faultGarbage:
-		return bytes.Repeat([]byte("bkrptest"), 4), status
+}
+
+// withUnknownKey is a blob as it would be, had another key wrapped it.
+func withUnknownKey(blob []byte) []byte {
+	if len(blob) < keyOffset+keySize {
+		return blob
 	}
-	return out, status
+	unknown := bkrp.NewKeyGUID()
+	blob = bytes.Clone(blob)
+	copy(blob[keyOffset:], unknown[:])
+	return blob
 }
 
 // otherCertificate is that of a key that is in no store.

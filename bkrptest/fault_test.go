@@ -3,6 +3,7 @@ package bkrptest_test
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"testing"
 
 	"github.com/seed05845750/bkrp"
@@ -134,6 +135,9 @@ func TestHold(t *testing.T) {
 		held := d.Inject(bkrptest.Hold())
 		answers := call(t.Context(), dial(t, alice.NTLM()))
 		<-held.Hit()
+		if len(d.Events()) != 1 {
+			t.Errorf("the call has not been made: %v", d.Events())
+		}
 		select {
 		case a := <-answers:
 			t.Errorf("answered: %v, %v", a.cert, a.err)
@@ -171,6 +175,24 @@ func TestHold(t *testing.T) {
 			t.Error("a call is answered after the end")
 		}
 	})
+}
+
+func TestOn(t *testing.T) {
+	t.Parallel()
+	d := bkrptest.NewDomain(t, bkrptest.WithControllers(3))
+	cfg := d.User("alice").InDomain()
+	direct := d.User("alice").NTLM()
+	for name, want := range map[string]error{"dc1": nil, "dc2": bkrp.StatusAccessDenied, "dc3": bkrp.StatusInternalError} {
+		if want != nil {
+			defer d.Inject(bkrptest.Answer(want.(bkrp.Status)).On(name)).Mend()
+		}
+	}
+	for name, want := range map[string]error{"dc1": nil, "dc2": bkrp.StatusAccessDenied, "dc3": bkrp.StatusInternalError} {
+		direct.Server = cfg.Address(name+"."+d.Name, netip.MustParseAddr("127.0.0.1"))
+		if _, err := dial(t, direct).RetrieveKey(t.Context()); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", name, err, want)
+		}
+	}
 }
 
 func TestDrop(t *testing.T) {

@@ -34,7 +34,7 @@ func (d *Domain) locate(client bkrpclient.Config) bkrpclient.DomainConfig {
 }
 
 // address is where SMB of a domain controller is served: all have one address,
-// and ports of their own.
+// and ports of their own. At port 0, nothing answers.
 func (d *Domain) address(dc string, addr netip.Addr) string {
 	host, _, _ := strings.Cut(dc, ".")
 	for _, s := range d.servers {
@@ -42,5 +42,5 @@ func (d *Domain) address(dc string, addr netip.Addr) string {
 			return s.addr
 		}
 	}
-	return net.JoinHostPort(addr.String(), bkrpclient.DefaultPort)
+	return net.JoinHostPort(addr.String(), "0")
 }
