@@ -249,3 +249,46 @@ func TestBkrptestMIT(t *testing.T) {
 		}
 	})
 }
+
+// TestBkrptestSambaClient has Samba's client, whose Kerberos is Heimdal's, log on
+// at the KDC by a password and call the server over sealed RPC.
+func TestBkrptestSambaClient(t *testing.T) {
+	peers.Need(t, "rpcclient", "unshare", "bash")
+	d := bkrptest.NewDomain(t)
+	alice := d.User("alice")
+	c, err := peers.NewClient(t.TempDir(), d.NetBIOSName, d.Realm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(d.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// It asks for tickets to hosts that have a name, and a domain.
+	host := "dc1." + d.Name
+	hosts := filepath.Join(t.TempDir(), "hosts")
+	if err := os.WriteFile(hosts, []byte("127.0.0.1 localhost "+host+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const inDomain = `set -e
+mount --make-rprivate /
+mount --bind "$1" /etc/hosts
+export KRB5_CONFIG="$2"
+shift 2
+exec "$@"`
+	for kerberos, user := range map[string]string{
+		"required": alice.Name + "@" + d.Realm, "disabled": d.NetBIOSName + `\` + alice.Name,
+	} {
+		t.Run("Kerberos "+kerberos, func(t *testing.T) {
+			out, err := c.Exec(t.Context(), "unshare", "--mount", "bash", "-c", inDomain, "in-domain", hosts, d.Krb5Conf(),
+				"rpcclient", "-s", c.Conf(), "-p", port, "-U", user+"%"+string(alice.Password),
+				"--use-kerberos="+kerberos, "-c", "getusername;lookupnames alice", "ncacn_np:"+host+"[seal]")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(out.Stdout, "Account Name: alice") || !strings.Contains(out.Stdout, alice.SID.String()) {
+				t.Error(out)
+			}
+		})
+	}
+}
