@@ -25,6 +25,8 @@ const comparePasswordFileEnv = "BKRP_COMPARE_PASSWORD_FILE"
 const (
 	maxBenchConnections = 4096
 	maxBenchSecret      = 1 << 20 // octets
+	minBenchRate        = 0.001   // calls in a second
+	maxBenchRate        = 1e6
 )
 
 // benchOptions are the flags of "bkrp bench" beside those that say who calls.
@@ -144,8 +146,8 @@ func (o *benchOptions) check(f *clientFlags) (err error) {
 		return cli.Usagef("--connections %d: it is to be 1 to %d", o.connections, maxBenchConnections)
 	case o.duration < 0 || o.duration == 0 && o.count == 0:
 		return cli.Usagef("--duration %v: it is to be more than 0s, or --count is to say when the end is", o.duration)
-	case !(o.rate >= 0 && o.rate <= 1e6):
-		return cli.Usagef("--rate %v: it is to be 0 to a million", o.rate)
+	case o.rate != 0 && !(o.rate >= minBenchRate && o.rate <= maxBenchRate):
+		return cli.Usagef("--rate %v: it is to be 0, or %v to %v", o.rate, minBenchRate, int(maxBenchRate))
 	case o.size < 1 || o.size > maxBenchSecret:
 		return cli.Usagef("--size %d: it is to be 1 to %d", o.size, maxBenchSecret)
 	case o.pid < 0 || o.comparePID < 0:

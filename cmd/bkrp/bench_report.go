@@ -238,7 +238,11 @@ func (r *benchReport) printRates(w io.Writer) error {
 	for _, s := range r.Servers {
 		fmt.Fprintf(t, "%s\t%d\t%d\t%.0f\t", s.Server, s.Calls, s.Failed, s.CallsPerSecond)
 		if p := s.Process; p != nil {
-			fmt.Fprintf(t, "%.0f\t%.1f\t%d\t\n", p.CallsPerCPUSecond, float64(p.MemoryOctets)/(1<<20), p.Processes)
+			rate := "-" // no CPU time was counted, perhaps because the process is another one's
+			if p.CallsPerCPUSecond > 0 {
+				rate = fmt.Sprintf("%.0f", p.CallsPerCPUSecond)
+			}
+			fmt.Fprintf(t, "%s\t%.1f\t%d\t\n", rate, float64(p.MemoryOctets)/(1<<20), p.Processes)
 		} else {
 			fmt.Fprint(t, "-\t-\t-\t\n")
 		}
@@ -262,7 +266,9 @@ func (r *benchReport) printLatency(w io.Writer) error {
 		}
 	}
 	for _, s := range r.Servers {
-		line("all", s.Server, s.Calls, s.Latency)
+		if len(s.Actions) > 1 {
+			line("all", s.Server, s.Calls, s.Latency)
+		}
 	}
 	if q := r.Ratio; q != nil {
 		fmt.Fprintf(t, "ratio\t\t\t%s\t%s\t%s\t%s\t\n", ratioText(q.P50), ratioText(q.P99), ratioText(q.P999), ratioText(q.Max))

@@ -90,7 +90,6 @@ func (s *benchServer) prepare(ctx context.Context, o *benchOptions) error {
 	}
 	if o.cold {
 		s.close()
-		s.conns = make([]*bkrpclient.Client, o.connections)
 	}
 	return nil
 }

@@ -247,6 +247,22 @@ func TestBenchTable(t *testing.T) {
 	}
 }
 
+// The line of progress says how far the run is, and is gone at the end.
+func TestBenchProgress(t *testing.T) {
+	var to bytes.Buffer
+	s := newBenchServer(bkrpclient.Config{Server: "dc1"}, 0)
+	r := benchRun{options: &benchOptions{duration: 10 * time.Second}, servers: []*benchServer{s, s}, progress: &to}
+	s.record(benchWrap, time.Millisecond, nil)
+	s.record(benchWrap, time.Millisecond, errWrongAnswer)
+	if got, want := r.progressLine(3*time.Second), "3s of 20s  dc1: 1 calls, 1 failed  dc1: 1 calls, 1 failed"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	r.showProgress()()
+	if got := to.String(); !strings.HasSuffix(got, "\r\x1b[K") {
+		t.Errorf("what remains is %q", got)
+	}
+}
+
 // A run that is ended early prints what it measured.
 func TestBenchInterrupted(t *testing.T) {
 	addr := startServer(t)
@@ -330,6 +346,8 @@ func TestBenchRefusals(t *testing.T) {
 		{[]string{"--server", "127.0.0.1:9", "--connections", "0"}, "--connections 0"},
 		{[]string{"--server", "127.0.0.1:9", "--duration", "0s"}, "--count"},
 		{[]string{"--server", "127.0.0.1:9", "--rate", "NaN"}, "--rate"},
+		{[]string{"--server", "127.0.0.1:9", "--rate", "1e-12"}, "--rate"},
+		{[]string{"--server", "127.0.0.1:9", "--rate", "-1"}, "--rate"},
 		{[]string{"--server", "127.0.0.1:9", "--size", "0"}, "--size"},
 		{[]string{"--server", "127.0.0.1:9", "--mix", "all"}, "--mix"},
 		{[]string{"--server", ""}, "--server"},
@@ -366,4 +384,34 @@ func FuzzReadNegotiate(f *testing.F) {
 			t.Errorf("%v, %v", r, err)
 		}
 	})
+}
+
+// The commands of the document, on servers of this test and with few calls.
+func TestBenchDoc(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/bench.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := fmt.Sprint(os.Getpid())
+	here := strings.NewReplacer(
+		"127.0.0.1:4445", startServer(t), "127.0.0.2", startServer(t),
+		`'EXAMPLE\alice'`, `BKRP\alice`, `'SAMDOM\alice'`, `BKRP\alice`,
+		"$(pidof bkrpd)", pid, "$(cat /run/samba/samba.pid)", pid,
+	)
+	commands := 0
+	for line := range strings.Lines(string(doc)) {
+		if !strings.HasPrefix(line, "    bkrp bench ") {
+			continue
+		}
+		commands++
+		args := strings.Fields(here.Replace(line))[1:]
+		benchArgs(t, "") // for the password
+		var out, stderr bytes.Buffer
+		if code := run(t.Context(), append(args, "--count", "20"), strings.NewReader(""), &out, &stderr); code != 0 || out.Len() == 0 {
+			t.Errorf("%s: exit code %d: %s", line, code, &stderr)
+		}
+	}
+	if commands < 4 {
+		t.Errorf("only %d commands were found", commands)
+	}
 }
