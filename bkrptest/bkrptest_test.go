@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/bkrpclient"
+	"github.com/seed05845750/bkrp/bkrpserver"
 	"github.com/seed05845750/bkrp/bkrptest"
 )
 
@@ -185,6 +188,41 @@ func TestWithKey(t *testing.T) {
 		roundTrip(t, dial(t, d.User("alice").NTLM()))
 	}
 }
+
+func TestWithServer(t *testing.T) {
+	t.Parallel()
+	var logged bytes.Buffer
+	var mu sync.Mutex
+	d := bkrptest.NewDomain(t,
+		bkrptest.WithLogger(slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return logged.Write(p)
+		}), nil))),
+		bkrptest.WithServer(func(cfg *bkrpserver.Config) {
+			cfg.Encryption = bkrpserver.EncryptionRequire
+			cfg.Service.ErrorCodes = bkrpserver.WindowsCodes
+		}))
+	c := dial(t, d.User("alice").Kerberos())
+	roundTrip(t, c)
+	blob, err := c.Wrap(t.Context(), []byte("secret"), bkrpclient.WrapOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Inject(bkrptest.UnknownKey())
+	if _, err := c.Unwrap(t.Context(), blob); !errors.Is(err, bkrp.StatusInvalidData) {
+		t.Errorf("A-08 %v", err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if !strings.Contains(logged.String(), d.User("alice").SID.String()) {
+		t.Errorf("the logon is not in the log:\n%s", logged.String())
+	}
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestFilesAreInTempDir(t *testing.T) {
 	t.Parallel()
