@@ -1,0 +1,95 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/seed05845750/bkrp/internal/cli"
+)
+
+// On a terminal the run shows how far it is, and Ctrl-C ends it with what it has
+// measured.
+func TestBenchTerminal(t *testing.T) {
+	master, slave := openTerminal(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := append(benchArgs(t, startServer(t)), "--duration", "1h", "--json")
+	var out bytes.Buffer
+	cmd := &exec.Cmd{
+		Path: self, Args: append([]string{"bkrp"}, args...), // the name has TestMain run the command
+		Stdin: slave, Stdout: &out, Stderr: slave,
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Setctty: true},
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	slave.Close()
+	var shown []byte
+	for interrupted := false; ; {
+		var b [256]byte
+		n, err := master.Read(b[:])
+		if err != nil {
+			break // nobody has the terminal open any more
+		}
+		shown = append(shown, b[:n]...)
+		if !interrupted && strings.Contains(string(shown), " calls") {
+			if _, err := master.Write([]byte{3}); err != nil { // Ctrl-C
+				t.Fatal(err)
+			}
+			interrupted = true
+		}
+	}
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != cli.ExitError {
+		t.Errorf("ended with %v, want exit code %d", err, cli.ExitError)
+	}
+	if !strings.Contains(string(shown), "of 1h0m0s") || !strings.Contains(string(shown), "bkrp: bench: interrupted") {
+		t.Errorf("shown on the terminal: %q", shown)
+	}
+	var report benchReport
+	if err := json.Unmarshal(out.Bytes(), &report); err != nil || !report.Interrupted || report.Servers[0].Calls == 0 || report.Servers[0].Failed != 0 {
+		t.Errorf("%v, %q", err, &out)
+	}
+}
+
+// openTerminal makes a pseudo-terminal.
+func openTerminal(t *testing.T) (master, slave *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudo-terminals: %v", err)
+	}
+	t.Cleanup(func() { master.Close() })
+	// With Fd reads would not end when it is closed.
+	raw, err := master.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var number int
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		failed = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0)
+		if failed == nil {
+			number, failed = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
+		}
+	}); err != nil || failed != nil {
+		t.Skipf("no pseudo-terminals: %v, %v", err, failed)
+	}
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudo-terminals: %v", err)
+	}
+	t.Cleanup(func() { slave.Close() })
+	return master, slave
+}
