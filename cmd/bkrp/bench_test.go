@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,74 +18,10 @@ import (
 
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/bkrpclient"
+	"github.com/seed05845750/bkrp/bkrptest"
 	"github.com/seed05845750/bkrp/internal/cli"
 	"github.com/seed05845750/bkrp/internal/smb2/wire"
 )
-
-// Every bucket holds what lies between the bucket before and itself, is no wider
-// than the error allows, and no duration is without one.
-func TestHistogramBuckets(t *testing.T) {
-	below := time.Duration(-1)
-	for b := range histogramBuckets {
-		top := histogramTop(b)
-		if got := histogramBucket(below + 1); got != b {
-			t.Fatalf("%v is in bucket %d, not %d", below+1, got, b)
-		}
-		if got := histogramBucket(top); got != b {
-			t.Fatalf("%v is in bucket %d, not %d", top, got, b)
-		}
-		if width := top - below; width > 1 && float64(width) > histogramError*float64(below+1) {
-			t.Fatalf("bucket %d from %v to %v is wider than %v of it", b, below+1, top, histogramError)
-		}
-		below = top
-	}
-	if below < maxLatency {
-		t.Errorf("the last bucket ends at %v, before %v", below, maxLatency)
-	}
-}
-
-// Against the durations themselves, sorted.
-func TestHistogramQuantile(t *testing.T) {
-	h := new(histogram)
-	if got := h.quantile(0.5); got != 0 {
-		t.Errorf("of nothing: %v", got)
-	}
-	var all []time.Duration
-	d := time.Duration(1)
-	for i := range 5000 {
-		d = d*7919%(10*time.Second) + time.Duration(i)
-		all = append(all, d)
-	}
-	var group sync.WaitGroup
-	for part := range slices.Chunk(all, 1250) { // as many workers do
-		group.Go(func() {
-			for _, d := range part {
-				h.add(d)
-			}
-		})
-	}
-	group.Wait()
-	slices.Sort(all)
-	if h.count() != uint64(len(all)) {
-		t.Errorf("%d are counted, not %d", h.count(), len(all))
-	}
-	for _, q := range []float64{0, 0.001, 0.5, 0.9, 0.99, 0.999, 1} {
-		want := all[max(int(math.Ceil(q*float64(len(all)))), 1)-1]
-		if got := h.quantile(q); got < want || float64(got) > float64(want)*(1+histogramError)+1 {
-			t.Errorf("quantile %v is %v, want %v", q, got, want)
-		}
-	}
-	if got := h.quantile(1); got != all[len(all)-1] {
-		t.Errorf("the longest is %v, want exactly %v", got, all[len(all)-1])
-	}
-	more := new(histogram)
-	more.add(3 * maxLatency)
-	more.add(-time.Second)
-	h.merge(more)
-	if got := h.quantile(1); got != 3*maxLatency || h.count() != uint64(len(all))+2 {
-		t.Errorf("with one of %v and one of less than nothing: longest %v of %d", 3*maxLatency, got, h.count())
-	}
-}
 
 func TestParseMix(t *testing.T) {
 	for text, want := range map[string]benchMix{
@@ -321,6 +256,60 @@ func TestBenchFailures(t *testing.T) {
 	report := benchReport{Servers: []benchResult{s.result(o.mix)}}
 	if err := report.err(); !errors.Is(err, errFailedCalls) || report.Servers[0].Failed != 4 {
 		t.Errorf("%v, %+v", err, report.Servers[0])
+	}
+}
+
+// A run keeps to one mechanism, which the report names: Kerberos where there are
+// tickets, NTLM where there are none and a password is at hand.
+func TestBenchMechanism(t *testing.T) {
+	domain := bkrptest.NewDomain(t)
+	alice := domain.User("alice")
+	noTickets := alice.NTLM()
+	noTickets.Credential.Kerberos = &bkrpclient.Kerberos{CCache: filepath.Join(t.TempDir(), "none"), Conf: domain.Krb5Conf()}
+	both := alice.Kerberos()
+	ntlm := alice.NTLM()
+	both.Credential.Domain, both.Credential.User, both.Credential.Password = ntlm.Credential.Domain, ntlm.Credential.User, ntlm.Credential.Password
+	for name, test := range map[string]struct {
+		cfg  bkrpclient.Config
+		want string
+	}{
+		"Kerberos": {alice.Kerberos(), "Kerberos"}, "NTLM": {ntlm, "NTLM"}, "both": {both, "Kerberos"}, "no tickets": {noTickets, "NTLM"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			test.cfg.Timeout = time.Minute
+			o := benchOptions{mix: benchMix{1, 1, 1, 1}, connections: 2, count: 8, size: 8, cold: true}
+			r := benchRun{options: &o, servers: []*benchServer{newBenchServer(test.cfg, 0)}}
+			t.Cleanup(r.close)
+			report, err := r.do(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s := report.Servers[0]; s.Mechanism != test.want || s.Calls != 8 || s.Failed != 0 {
+				t.Errorf("%+v, want 8 calls by %s", s, test.want)
+			}
+		})
+	}
+}
+
+// What goes wrong with a server is counted for what it is.
+func TestBenchFaults(t *testing.T) {
+	domain := bkrptest.NewDomain(t)
+	cfg := domain.User("alice").NTLM()
+	cfg.Timeout = time.Minute
+	o := benchOptions{mix: benchMix{benchUnwrap: 1}, connections: 2, size: 8}
+	s := newBenchServer(cfg, 0)
+	t.Cleanup(s.close)
+	if err := s.prepare(t.Context(), &o); err != nil {
+		t.Fatal(err)
+	}
+	for _, fault := range []bkrptest.Fault{bkrptest.Refuse(), bkrptest.WrongResult(), bkrptest.Drop(bkrptest.Response)} {
+		injected := domain.Inject(fault.Times(1))
+		s.work(t.Context(), &o, turn{count: 6}, time.Now())
+		injected.Mend()
+	}
+	want := map[string]uint64{bkrp.StatusAccessDenied.String(): 1, "wrong secret": 1, "connection broke": 1}
+	if diff := cmp.Diff(want, s.errors); diff != "" || s.calls.Load() != 15 {
+		t.Errorf("%d calls, errors (-want +got):\n%s", s.calls.Load(), diff)
 	}
 }
 
