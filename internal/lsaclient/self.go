@@ -109,7 +109,7 @@ func readReferencedDomains(r *ndr.Reader) []dtyp.SID {
 			r.UTF16()
 		}
 		if t.sid {
-			sids[i] = readSID(r)
+			sids[i] = r.SID()
 		}
 	}
 	return sids
@@ -134,21 +134,6 @@ func readTranslatedSID(r *ndr.Reader, domains []dtyp.SID) dtyp.SID {
 		return dtyp.SID{}
 	}
 	sid, err := domains[index].Child(rid)
-	if err != nil {
-		r.Fail("%v", err)
-	}
-	return sid
-}
-
-// [MS-DTYP] 2.4.2.3 RPC_SID: the binary SID behind the count of its
-// sub-authorities.
-func readSID(r *ndr.Reader) dtyp.SID {
-	n := r.Count(4)
-	if n > dtyp.MaxSubAuthorities {
-		r.Fail("SID of %d sub-authorities", n)
-		return dtyp.SID{}
-	}
-	sid, err := dtyp.SIDFromBytes(r.Octets(8 + 4*n))
 	if err != nil {
 		r.Fail("%v", err)
 	}

@@ -74,7 +74,7 @@ func (c *call) readSids() []dtyp.SID {
 	}
 	sids := make([]dtyp.SID, n)
 	for i := range sids {
-		sids[i] = readSID(r)
+		sids[i] = r.SID()
 	}
 	return sids
 }

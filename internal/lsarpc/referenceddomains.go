@@ -48,7 +48,7 @@ func (l referencedDomains) write(w *ndr.Writer) {
 	}
 	for _, d := range l {
 		writeText(w, d.name)
-		writeSID(w, d.sid)
+		w.SID(d.sid)
 	}
 }
 

@@ -249,3 +249,32 @@ func step(op byte, r *Reader, w *Writer) {
 		write()
 	}
 }
+
+// An RPC_SID is read as it was written, and its two counts have to agree.
+func TestSID(t *testing.T) {
+	sid := dtyp.MustParseSID("S-1-5-21-1-2-3-500")
+	for _, e := range encodings {
+		t.Run(e.name, func(t *testing.T) {
+			w := NewWriter(nil, e.enc)
+			w.SID(sid)
+			b := w.Buffer()
+			want := unhex(t, "05000000"+"0105000000000005"+"15000000"+"01000000"+"02000000"+"03000000"+"f4010000")
+			if e.enc == (Encoding{}) && !bytes.Equal(b, want) {
+				t.Errorf("written as %x, want %x", b, want)
+			}
+			r := NewReader(b, e.enc)
+			if got := r.SID(); got != sid || r.Err() != nil {
+				t.Errorf("read as %v: %v", got, r.Err())
+			}
+			front := len(b) - len(want) + 4 // the octets of the count in front
+			for name, i := range map[string]int{"revision": front, "count": front + 1} {
+				bad := bytes.Clone(b)
+				bad[i]++
+				r := NewReader(bad, e.enc)
+				if got := r.SID(); !got.IsZero() || r.Err() == nil {
+					t.Errorf("%s spoilt: %v", name, got)
+				}
+			}
+		})
+	}
+}

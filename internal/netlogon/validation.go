@@ -129,7 +129,7 @@ func readSamInfo4(r *ndr.Reader) *validation {
 	server.text(r)
 	v.domain = domain.text(r)
 	if hasDomainID {
-		v.domainID = readSID(r)
+		v.domainID = r.SID()
 	}
 	v.extras = readExtras(r, extras)
 	for _, s := range more {
@@ -169,28 +169,9 @@ func readExtras(r *ndr.Reader, c counted) []dtyp.SID {
 		if r.Err() != nil {
 			return nil
 		}
-		sids = append(sids, readSID(r))
+		sids = append(sids, r.SID())
 	}
 	return sids
-}
-
-// readSID reads an RPC_SID ([MS-DTYP] 2.4.2.3): the binary SID behind the count
-// of its sub-authorities.
-func readSID(r *ndr.Reader) dtyp.SID {
-	n := r.Count(4)
-	r.Align(4)
-	if n > dtyp.MaxSubAuthorities {
-		r.Fail("SID of %d sub-authorities", n)
-	}
-	b := r.Octets(8 + 4*n)
-	if r.Err() != nil {
-		return dtyp.SID{}
-	}
-	sid, err := dtyp.SIDFromBytes(b)
-	if err != nil {
-		r.Fail("malformed SID")
-	}
-	return sid
 }
 
 // end is when the domain wants the logon to end, zero for never.

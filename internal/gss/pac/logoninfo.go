@@ -130,11 +130,11 @@ func (v *validation) readDeferred(r *ndr.Reader) {
 	v.server.text(r)
 	v.LogonDomainName = v.domain.text(r)
 	if v.hasDomainID {
-		v.LogonDomainID = readSID(r)
+		v.LogonDomainID = r.SID()
 	}
 	v.ExtraSIDs = readExtras(r, v.extras, v.hasExtras)
 	if v.hasResourceID {
-		v.ResourceDomain = readSID(r)
+		v.ResourceDomain = r.SID()
 	}
 	v.ResourceIDs = readGroups(r, v.resources, v.hasResources)
 }
@@ -178,26 +178,7 @@ func readExtras(r *ndr.Reader, count uint32, present bool) []dtyp.SID {
 		if r.Err() != nil {
 			return nil
 		}
-		sids = append(sids, readSID(r))
+		sids = append(sids, r.SID())
 	}
 	return sids
-}
-
-// readSID reads an RPC_SID ([MS-DTYP] 2.4.2.3): its count, then its binary
-// form with the sub-authorities as integers, which here are little-endian too.
-func readSID(r *ndr.Reader) dtyp.SID {
-	n := r.Count(4)
-	r.Align(4)
-	if n > dtyp.MaxSubAuthorities {
-		r.Fail("SID of %d sub-authorities", n)
-	}
-	b := r.Octets(8 + 4*n)
-	if r.Err() != nil {
-		return dtyp.SID{}
-	}
-	sid, err := dtyp.SIDFromBytes(b)
-	if err != nil {
-		r.Fail("malformed SID")
-	}
-	return sid
 }

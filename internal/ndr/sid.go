@@ -1,13 +1,10 @@
-package lsarpc
+package ndr
 
-import (
-	"github.com/seed05845750/bkrp/dtyp"
-	"github.com/seed05845750/bkrp/internal/ndr"
-)
+import "github.com/seed05845750/bkrp/dtyp"
 
-// readSID reads an RPC_SID ([MS-DTYP] 2.4.2.3): the count of sub-authorities
-// as a conformant structure has it, in front, then the SID.
-func readSID(r *ndr.Reader) dtyp.SID {
+// SID reads an RPC_SID ([MS-DTYP] 2.4.2.3): the count of its sub-authorities as
+// a conformant structure has it, in front, then the SID.
+func (r *Reader) SID() dtyp.SID {
 	n := r.Count(4)
 	r.Align(4)
 	revision, count := r.U8(), int(r.U8())
@@ -23,6 +20,9 @@ func readSID(r *ndr.Reader) dtyp.SID {
 	for i := range sub {
 		sub[i] = r.U32()
 	}
+	if r.Err() != nil {
+		return dtyp.SID{}
+	}
 	sid, err := dtyp.NewSID(authority, sub...)
 	if err != nil {
 		r.Fail("%v", err)
@@ -30,7 +30,8 @@ func readSID(r *ndr.Reader) dtyp.SID {
 	return sid
 }
 
-func writeSID(w *ndr.Writer, sid dtyp.SID) {
+// SID writes an RPC_SID, the inverse of Reader.SID.
+func (w *Writer) SID(sid dtyp.SID) {
 	sub := sid.SubAuthorities()
 	w.Count(len(sub))
 	w.Align(4)
