@@ -38,7 +38,7 @@ func opens(ctx context.Context, c *bkrpclient.Client, blob, canary []byte) error
 }
 
 // clientCanary wraps here and has the server unwrap.
-func (p *patient) clientCanary(ctx context.Context, c *bkrpclient.Client, cert *bkrp.Certificate, sid dtyp.SID, version uint32) {
+func (p *patient) clientCanary(ctx context.Context, cert *bkrp.Certificate, sid dtyp.SID, version uint32) {
 	check, level, next := CheckClientWrap2, Broken, "the server hands out a public key and does not open what is wrapped under it: look at its log and its private key, and compare it with the other servers"
 	if version == bkrp.ClientWrappedVersion3 {
 		check, level, next = CheckClientWrap3, Warning, "have clients stay with version 2, which is what they take by themselves, until every server opens version 3"
@@ -48,7 +48,7 @@ func (p *patient) clientCanary(ctx context.Context, c *bkrpclient.Client, cert *
 	began := time.Now()
 	blob, err := bkrp.WrapClient(cert, sid, canary, version)
 	if err == nil {
-		err = opens(ctx, c, blob, canary)
+		err = p.call(ctx, func(ctx context.Context, c *bkrpclient.Client) error { return opens(ctx, c, blob, canary) })
 	}
 	if err != nil {
 		if errors.Is(err, errCanary) {
@@ -61,11 +61,15 @@ func (p *patient) clientCanary(ctx context.Context, c *bkrpclient.Client, cert *
 }
 
 // serverCanary has the server wrap and unwrap.
-func (p *patient) serverCanary(ctx context.Context, c *bkrpclient.Client) {
+func (p *patient) serverCanary(ctx context.Context) {
 	next := "read the server's log; where ServerWrap is switched off on purpose, nothing is wrong but for clients that fall back to it"
 	canary := newCanary()
 	began := time.Now()
-	blob, err := c.Wrap(ctx, canary, bkrpclient.WrapOptions{Mode: bkrpclient.ModeServer})
+	var blob []byte
+	err := p.call(ctx, func(ctx context.Context, c *bkrpclient.Client) (err error) {
+		blob, err = c.Wrap(ctx, canary, bkrpclient.WrapOptions{Mode: bkrpclient.ModeServer})
+		return err
+	})
 	if err != nil {
 		level := Broken
 		if errors.Is(err, bkrp.StatusNotSupported) {
@@ -74,7 +78,8 @@ func (p *patient) serverCanary(ctx context.Context, c *bkrpclient.Client) {
 		p.report.add(CheckServerWrap, level, next, "not wrapped: %v", err)
 		return
 	}
-	if err := opens(ctx, c, blob, canary); err != nil {
+	err = p.call(ctx, func(ctx context.Context, c *bkrpclient.Client) error { return opens(ctx, c, blob, canary) })
+	if err != nil {
 		if errors.Is(err, errCanary) {
 			next = "do not use this server: it gives wrong answers"
 		}

@@ -3,25 +3,78 @@ package doctor
 import (
 	"context"
 	"encoding/asn1"
+	"errors"
+	"fmt"
 	"net"
 
 	"github.com/seed05845750/bkrp/bkrpclient"
 	"github.com/seed05845750/bkrp/internal/gss/krb5"
 	"github.com/seed05845750/bkrp/internal/gss/ntlm"
 	"github.com/seed05845750/bkrp/internal/gss/spnego"
+	"github.com/seed05845750/bkrp/internal/smbclient"
 )
 
+// session is a log-on outside bkrpclient, for calls that this does not make.
+type session struct {
+	*smbclient.Session
+	mech spnego.InitiatorMechanism
+}
+
+// judgeLogon logs on. The session is nil when that does not go well.
+func (p *patient) judgeLogon(ctx context.Context) *session {
+	ctx, cancel := p.step(ctx)
+	defer cancel()
+	mech, err := mechanism(ctx, &p.cfg, p.host)
+	if err != nil {
+		p.report.add(CheckLogon, Broken, "run kinit, see that the KDC knows the server by this name (service cifs), and that the clocks agree", "%v", err)
+		return nil
+	}
+	s, err := smbclient.Dial(ctx, smbclient.Config{
+		Host: p.host, Address: p.address, Initiator: mech.Initiator, Mechanism: mech.OIDs[0],
+	})
+	if err != nil {
+		next := "read the server's log: the log-on was neither taken nor refused"
+		if errors.Is(err, smbclient.ErrLogon) {
+			next = "see that the account is there and enabled, the password right, and that this server knows the account"
+		}
+		p.report.add(CheckLogon, Broken, next, "%s: %v", p.caller(), err)
+		return nil
+	}
+	name := "NTLM"
+	if !mech.OIDs[0].Equal(spnego.NTLM()) {
+		name = "Kerberos"
+	}
+	p.report.add(CheckLogon, OK, "", "%s, %s", p.caller(), name)
+	return &session{s, mech}
+}
+
+// caller is who logs on.
+func (p *patient) caller() string {
+	switch c := p.cfg.Credential; {
+	case c.User != "":
+		return fmt.Sprintf(`as %s\%s`, c.Domain, c.User)
+	case c.Kerberos != nil && c.Kerberos.Principal != "":
+		return "as " + c.Kerberos.Principal
+	}
+	return "by the tickets of kinit"
+}
+
 // mechanism is how to log on to host where bkrpclient, which takes nothing below
-// packet privacy, cannot do it: by Kerberos if there is a ticket, and by NTLM.
-func mechanism(ctx context.Context, c *bkrpclient.Credential, host string) (spnego.InitiatorMechanism, error) {
+// packet privacy, cannot do it: by Kerberos if there is a ticket, and by NTLM
+// where that will do (A-43).
+func mechanism(ctx context.Context, cfg *bkrpclient.Config, host string) (spnego.InitiatorMechanism, error) {
+	c := &cfg.Credential
 	if k := c.Kerberos; k != nil {
 		source := tickets(k)
 		_, err := source(ctx, "cifs/"+host)
-		if err == nil || c.Password == "" {
+		switch {
+		case err == nil:
 			return spnego.InitiatorMechanism{
 				OIDs:      []asn1.ObjectIdentifier{spnego.MSKerberos(), spnego.Kerberos()},
 				Initiator: krb5.NewInitiator(source),
-			}, err
+			}, nil
+		case c.User == "" || c.Password == "" || cfg.RequireMutual:
+			return spnego.InitiatorMechanism{}, fmt.Errorf("%w cifs/%s: %w", bkrpclient.ErrTicket, host, err)
 		}
 	}
 	return spnego.InitiatorMechanism{

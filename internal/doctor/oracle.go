@@ -95,10 +95,13 @@ func judgeClientAnswers(s *Server, version uint32, asked int, answers map[probeK
 		}
 	}
 	opened := len(answers[owner]["opened"]) > 0
+	// Who tries ciphertexts gets messages that are random behind their padding:
+	// it is between these and wrong padding that answers must not differ.
+	oracle := len(answers[padding]) > 1 || !sameAnswers(answers[padding], answers[content])
 	switch {
 	case opened:
 		s.add(CheckOracle, Broken, "take this server off the network: it opens anybody's secrets for anybody", "%s: it opens a secret of another SID", what)
-	case !sameAnswers(answers[padding], behind):
+	case oracle:
 		s.add(CheckOracle, Broken, nextPadding, "%s: a padding oracle. With wrong padding: %v. With right padding: %v", what, answers[padding], behind)
 	case len(behind) > 1:
 		s.add(CheckOracle, Warning, nextContent, "%s: no padding oracle by its answers, yet they tell what is behind the padding: %v", what, behind)

@@ -13,34 +13,21 @@ import (
 	"github.com/seed05845750/bkrp/internal/dcerpc"
 	"github.com/seed05845750/bkrp/internal/gss"
 	"github.com/seed05845750/bkrp/internal/gss/spnego"
-	"github.com/seed05845750/bkrp/internal/smbclient"
 )
 
 // judgePrivacy asks for the public key, which is no secret, at every level below
 // packet privacy: each of these calls has to be refused (3.1.4, SEC-5.1-13).
-func (p *patient) judgePrivacy(ctx context.Context, pipe string) {
+func (p *patient) judgePrivacy(ctx context.Context, s *session) {
 	ctx, cancel := p.step(ctx)
 	defer cancel()
-	mech, err := mechanism(ctx, &p.cfg.Credential, p.host)
-	var session *smbclient.Session
-	if err == nil {
-		session, err = smbclient.Dial(ctx, smbclient.Config{
-			Host: p.host, Address: p.address, Initiator: mech.Initiator, Mechanism: mech.OIDs[0],
-		})
-	}
-	if err != nil {
-		p.report.add(CheckPrivacy, Warning, "try again: the same log-on has worked before", "not known: %v", err)
-		return
-	}
-	defer session.Close()
-	defer session.Watch(ctx)()
+	defer s.Watch(ctx)()
 	var taken, unknown []string
 	for _, level := range []dcerpc.AuthLevel{dcerpc.LevelIntegrity, dcerpc.LevelPacket, dcerpc.LevelConnect, dcerpc.LevelNone} {
 		var initiator gss.Initiator
 		if level != dcerpc.LevelNone {
-			initiator = spnego.NewInitiator(mech)
+			initiator = spnego.NewInitiator(s.mech)
 		}
-		switch err := askBelow(ctx, session, pipe, p.host, level, initiator); {
+		switch err := askBelow(ctx, s, p.pipe, p.host, level, initiator); {
 		case err == nil:
 			taken = append(taken, level.String())
 		case !isRefusal(err):
@@ -70,8 +57,8 @@ func isRefusal(err error) bool {
 }
 
 // askBelow makes the call at a level. No error says that it was answered.
-func askBelow(ctx context.Context, session *smbclient.Session, pipe, host string, level dcerpc.AuthLevel, initiator gss.Initiator) error {
-	conn, err := session.OpenPipe(pipe)
+func askBelow(ctx context.Context, s *session, pipe, host string, level dcerpc.AuthLevel, initiator gss.Initiator) error {
+	conn, err := s.OpenPipe(pipe)
 	if err != nil {
 		return err
 	}

@@ -3,12 +3,12 @@ package doctor
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/bkrpclient"
 	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/internal/dcerpc"
 )
 
 // patient is a server under examination.
@@ -18,6 +18,9 @@ type patient struct {
 	domain        string // its DNS name, "" if it is not known
 	host, address string
 	report        *Server
+
+	client *bkrpclient.Client // nil when there is no connection
+	pipe   string             // the one that answers
 }
 
 func newPatient(cfg bkrpclient.Config, o Options, domain string) *patient {
@@ -60,13 +63,17 @@ func (p *patient) connect(ctx context.Context) {
 	}
 	p.report.add(CheckReachable, OK, "", "%s answers in %v", p.address, rounded(n.received.Sub(n.sent)))
 	n.judge(p.report)
-	c, pipe := p.logOn(ctx)
-	if c == nil {
+	s := p.judgeLogon(ctx)
+	if s == nil {
 		return
 	}
-	defer c.Close()
-	p.judgePrivacy(ctx, pipe)
-	p.use(ctx, c)
+	defer s.Close()
+	if !p.judgePipes(ctx) {
+		return
+	}
+	defer p.hangUp()
+	p.judgePrivacy(ctx, s)
+	p.use(ctx)
 }
 
 func (p *patient) negotiate(ctx context.Context) (*negotiation, error) {
@@ -75,9 +82,9 @@ func (p *patient) negotiate(ctx context.Context) (*negotiation, error) {
 	return negotiate(ctx, p.address, p.options.Now)
 }
 
-// logOn tries the pipes, each by a connection of its own. The first client that
-// works is handed out; it is nil where none does.
-func (p *patient) logOn(ctx context.Context) (c *bkrpclient.Client, pipe string) {
+// judgePipes tries the pipes, each by a connection of its own, and says whether
+// one answers. The client that it did so by is kept.
+func (p *patient) judgePipes(ctx context.Context) bool {
 	pipes := p.cfg.Pipes
 	if len(pipes) == 0 {
 		pipes = []string{bkrpclient.ProtectedStorage, bkrpclient.NTSvcs}
@@ -86,27 +93,21 @@ func (p *patient) logOn(ctx context.Context) (c *bkrpclient.Client, pipe string)
 	for _, name := range pipes {
 		cfg := p.cfg
 		cfg.Pipes = []string{name}
-		next, err := bkrpclient.Dial(ctx, cfg)
+		c, err := bkrpclient.Dial(ctx, cfg)
 		switch {
-		case errors.Is(err, bkrpclient.ErrLogon), errors.Is(err, bkrpclient.ErrTicket):
-			p.report.add(CheckLogon, Broken, nextLogon(err), "%v", err)
-			return nil, ""
 		case err != nil:
 			refused[name] = err
-		case c == nil:
-			c, pipe = next, name
+		case p.client == nil:
+			p.client, p.pipe = c, name
 		default:
-			next.Close()
+			c.Close()
 		}
-	}
-	if c != nil {
-		p.report.add(CheckLogon, OK, "", "%s", p.caller())
 	}
 	for _, name := range pipes {
 		switch err := refused[name]; {
 		case err == nil:
 			p.report.add(CheckPipe, OK, "", "%s answers", name)
-		case c == nil:
+		case p.client == nil:
 			p.report.add(CheckPipe, Broken, "see whether the BackupKey service runs on this server, and is bound to this pipe", "%s: %v", name, err)
 		case name == bkrpclient.ProtectedStorage:
 			p.report.add(CheckPipe, Warning, "serve protected_storage: it is the first pipe that clients try, and for some the only one", "%s: %v", name, err)
@@ -114,30 +115,50 @@ func (p *patient) logOn(ctx context.Context) (c *bkrpclient.Client, pipe string)
 			p.report.add(CheckPipe, Note, "", "%s does not answer; clients use the other pipe", name)
 		}
 	}
-	return c, pipe
+	return p.client != nil
 }
 
-func nextLogon(err error) string {
-	if errors.Is(err, bkrpclient.ErrTicket) {
-		return "run kinit, see that the KDC knows the server by this name (service cifs), and that the clocks agree"
+// call makes calls on the connection there is, and gives that up when it is of
+// no more use; the next call has a new one.
+func (p *patient) call(ctx context.Context, f func(context.Context, *bkrpclient.Client) error) (err error) {
+	ctx, cancel := p.step(ctx)
+	defer cancel()
+	if p.client == nil {
+		cfg := p.cfg
+		cfg.Pipes = []string{p.pipe}
+		if p.client, err = bkrpclient.Dial(ctx, cfg); err != nil {
+			p.client = nil
+			return err
+		}
 	}
-	return "see that the account is there and enabled, the password right, and that this server knows the account"
+	if err = f(ctx, p.client); err != nil && !answered(err) {
+		p.hangUp()
+	}
+	return err
 }
 
-// caller is who logs on.
-func (p *patient) caller() string {
-	switch c := p.cfg.Credential; {
-	case c.User != "":
-		return fmt.Sprintf(`as %s\%s`, c.Domain, c.User)
-	case c.Kerberos != nil && c.Kerberos.Principal != "":
-		return "as " + c.Kerberos.Principal
+func (p *patient) hangUp() {
+	if p.client != nil {
+		p.client.Close()
+		p.client = nil
 	}
-	return "by the tickets of kinit"
+}
+
+// answered says whether an error is what the server said, on a connection that
+// works.
+func answered(err error) bool {
+	var refused *bkrpclient.ServerError
+	var fault dcerpc.Fault
+	return errors.As(err, &refused) || errors.As(err, &fault)
 }
 
 // use makes the checks that need the protocol.
-func (p *patient) use(ctx context.Context, c *bkrpclient.Client) {
-	cert, err := c.RetrieveKey(ctx)
+func (p *patient) use(ctx context.Context) {
+	var cert *bkrp.Certificate
+	err := p.call(ctx, func(ctx context.Context, c *bkrpclient.Client) (err error) {
+		cert, err = c.RetrieveKey(ctx)
+		return err
+	})
 	switch {
 	case errors.Is(err, bkrp.ErrCertificate):
 		p.report.add(CheckCertificate, Broken, "look at the domain's key on this server: what it hands out cannot be used to wrap", "%v", err)
@@ -146,22 +167,29 @@ func (p *patient) use(ctx context.Context, c *bkrpclient.Client) {
 	default:
 		judgeCertificate(p.report, cert, p.domain, p.options.Now())
 	}
-	var sid dtyp.SID
-	if cert != nil {
-		if sid, err = c.SID(ctx); err != nil {
-			p.report.add(CheckSID, Warning, "see that the server has the pipe lsarpc: clients that do not know their SID cannot wrap", "%v", err)
-		} else {
-			p.report.add(CheckSID, OK, "", "the caller is %v", sid)
-		}
-	}
+	sid := p.judgeSID(ctx)
 	if cert != nil && !sid.IsZero() {
-		p.clientCanary(ctx, c, cert, sid, bkrp.ClientWrappedVersion2)
-		p.clientCanary(ctx, c, cert, sid, bkrp.ClientWrappedVersion3)
+		p.clientCanary(ctx, cert, sid, bkrp.ClientWrappedVersion2)
+		p.clientCanary(ctx, cert, sid, bkrp.ClientWrappedVersion3)
 	}
-	p.serverCanary(ctx, c)
+	p.serverCanary(ctx)
 	if p.options.Oracle {
 		p.judgeOracle(ctx, cert, sid)
 	}
+}
+
+// judgeSID asks who the caller is (A-55).
+func (p *patient) judgeSID(ctx context.Context) (sid dtyp.SID) {
+	err := p.call(ctx, func(ctx context.Context, c *bkrpclient.Client) (err error) {
+		sid, err = c.SID(ctx)
+		return err
+	})
+	if err != nil {
+		p.report.add(CheckSID, Warning, "see that the server has the pipe lsarpc: clients that do not know their SID cannot wrap", "%v", err)
+		return sid
+	}
+	p.report.add(CheckSID, OK, "", "the caller is %v", sid)
+	return sid
 }
 
 // rounded is a duration as people read it.
