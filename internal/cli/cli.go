@@ -33,17 +33,21 @@ func Usagef(format string, args ...any) error { return UsageError{fmt.Errorf(for
 func Run(ctx context.Context, root *cobra.Command, args []string, stderr io.Writer, code func(error) int) int {
 	began := false
 	noticeBegin(root, &began)
+	checkArguments(root)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return ExitOK
+	}
+	if !began {
+		err = UsageError{reword(cmd, err)}
 	}
 	fmt.Fprintf(stderr, "%s: %v\n", root.Name(), err)
 	var usage UsageError
 	switch {
-	case !began, errors.As(err, &usage):
-		fmt.Fprintln(stderr, "Run it with --help to see how it is used.")
+	case errors.As(err, &usage):
+		fmt.Fprintln(stderr, usageHint(cmd))
 		return ExitUsage
 	case code != nil:
 		return code(err)
