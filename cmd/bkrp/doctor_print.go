@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/seed05845750/bkrp/internal/doctor"
 )
@@ -76,7 +77,12 @@ func printNext(w io.Writer, r *doctor.Report) error {
 	return err
 }
 
-// oneLine keeps what a server sent from breaking the table.
+// oneLine keeps what a server sent from breaking the table, or the terminal.
 func oneLine(s string) string {
-	return strings.Join(strings.Fields(s), " ")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, strings.Join(strings.Fields(s), " "))
 }

@@ -68,6 +68,15 @@ const (
 	CheckExchange    = "exchange"    // one server opens what another one wrapped
 )
 
+// Checks gives the names of all checks, in the order in which they are made.
+func Checks() []string {
+	return []string{
+		CheckDNS, CheckPing, CheckWritable, CheckReachable, CheckDialect, CheckSigning, CheckEncryption, CheckMechanisms, CheckClock,
+		CheckLogon, CheckPipe, CheckPrivacy, CheckCertificate, CheckSID, CheckClientWrap2, CheckClientWrap3, CheckServerWrap,
+		CheckOracle, CheckTime, CheckSameKey, CheckExchange,
+	}
+}
+
 // Finding is what one check came to. A check may have several.
 type Finding struct {
 	// Check is the check's name, one of the constants above.

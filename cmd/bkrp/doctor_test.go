@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/seed05845750/bkrp/bkrpserver"
+	"github.com/seed05845750/bkrp/bkrptest"
+	"github.com/seed05845750/bkrp/internal/dclocator/locatortest"
+	"github.com/seed05845750/bkrp/internal/doctor"
+)
+
+// examine runs "bkrp doctor --json" on a test domain's server as alice.
+func examine(t *testing.T, d *bkrptest.Domain) (r *doctor.Report, verdict doctor.Level, code int) {
+	t.Helper()
+	alice := d.User("alice")
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte(string(alice.Password)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(passwordFileEnv, password)
+	var out, stderr bytes.Buffer
+	code = run(t.Context(), []string{"doctor", "--json", "--server", d.Addr(), "-U", `BKRP\alice`}, strings.NewReader(""), &out, &stderr)
+	printed := doctorJSON{Report: new(doctor.Report)}
+	if err := json.Unmarshal(out.Bytes(), &printed); err != nil {
+		t.Fatalf("exit code %d, %v: %s%s", code, err, &out, &stderr)
+	}
+	if strings.Contains(out.String()+stderr.String(), string(alice.Password)) {
+		t.Error("the password is printed")
+	}
+	return printed.Report, printed.Verdict, code
+}
+
+// TestDoctorExitCodes: 0 is well, 1 warnings, 2 broken.
+func TestDoctorExitCodes(t *testing.T) {
+	t.Run("well", func(t *testing.T) {
+		r, verdict, code := examine(t, bkrptest.NewDomain(t))
+		if code != 0 || verdict > doctor.Note || verdict != r.Worst() || len(r.Servers) != 1 || r.Servers[0].Key == nil {
+			t.Errorf("exit code %d, %v, %+v", code, verdict, r)
+		}
+	})
+	t.Run("warnings", func(t *testing.T) {
+		r, verdict, code := examine(t, bkrptest.NewDomain(t, bkrptest.WithServer(func(c *bkrpserver.Config) {
+			c.Pipes = []string{bkrpserver.PipeNTSvcs}
+		})))
+		if code != exitWarnings || verdict != doctor.Warning || r.Count(doctor.Warning) != 1 {
+			t.Errorf("exit code %d, %v, %+v", code, verdict, r)
+		}
+	})
+	t.Run("broken", func(t *testing.T) {
+		d := bkrptest.NewDomain(t)
+		d.Inject(bkrptest.UnknownKey())
+		r, verdict, code := examine(t, d)
+		if code != exitBroken || verdict != doctor.Broken || r.Count(doctor.Broken) != 2 {
+			t.Errorf("exit code %d, %v, %+v", code, verdict, r)
+		}
+	})
+}
+
+// TestDoctorTable: what a server or a resolver says does not break the table.
+func TestDoctorTable(t *testing.T) {
+	r := &doctor.Report{Domain: "bkrp.example", Servers: []*doctor.Server{{Name: "dc1", Address: "127.0.0.1:445", Findings: []doctor.Finding{
+		{Check: doctor.CheckPipe, Level: doctor.Warning, Found: "two\nlines\tand a tab \x1b[31m", Next: "first"},
+		{Check: doctor.CheckLogon, Level: doctor.Broken, Found: "x", Next: "second"},
+	}}}}
+	var out bytes.Buffer
+	if err := printReport(&out, r, false); err != nil {
+		t.Fatal(err)
+	}
+	want := "dc1 (127.0.0.1:445), 0s\n  pipe   warning  two lines and a tab ?[31m\n  logon  broken   x\n\nbkrp.example\n\n" +
+		"What to do:\n  broken: dc1, logon: second\n  warning: dc1, pipe: first\n"
+	if out.String() != want {
+		t.Errorf("%q, want\n%q", &out, want)
+	}
+}
+
+// The commands of the document, as they stand there, on servers of this test.
+func TestDoctorDoc(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/doctor.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := startServer(t)
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	domain := locatortest.Start(t, "bkrp.example", &locatortest.DC{Name: "dc1"})
+	here := strings.NewReplacer("dc1.example.com", addr, "doctor example.com", "doctor bkrp.example --dns "+domain.DNS+" --port "+port,
+		`'EXAMPLE\alice'`, `BKRP\alice`)
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte(passwords["alice"]+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(passwordFileEnv, password)
+	commands := 0
+	for line := range strings.Lines(string(doc)) {
+		if !strings.HasPrefix(line, "    bkrp doctor ") {
+			continue
+		}
+		commands++
+		var out, stderr bytes.Buffer
+		if code := run(t.Context(), strings.Fields(here.Replace(line))[1:], strings.NewReader(""), &out, &stderr); code != 0 || out.Len() == 0 {
+			t.Errorf("%s: exit code %d: %s%s", line, code, &out, &stderr)
+		}
+	}
+	if commands < 3 {
+		t.Errorf("only %d commands were found", commands)
+	}
+	for _, check := range doctor.Checks() {
+		if !strings.Contains(string(doc), "| `"+check+"` |") {
+			t.Errorf("the document does not say what %s is", check)
+		}
+	}
+}
