@@ -31,6 +31,10 @@ func (d *Domain) Wrap(ctx context.Context, secret []byte, o WrapOptions) ([]byte
 	case err == nil:
 	case !d.cfg.FallBack || final(ctx, err) || errors.Is(err, ErrClosed) || errors.Is(err, ErrNoServer):
 		return nil, err
+	case errors.Is(err, ErrLogon):
+		// A server that does not take the password takes no secret either, and
+		// each further try counts against the account.
+		return nil, err
 	default: // C-3.2.4.1-03, C-3.2.4.1-20
 		d.cfg.Client.logger().WarnContext(ctx, "the domain's public key cannot be fetched; the secret goes to a server", "domain", d.cfg.Domain, "error", err)
 		return d.serverWrap(ctx, r, secret)

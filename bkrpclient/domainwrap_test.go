@@ -187,6 +187,30 @@ func TestSchedule(t *testing.T) {
 	})
 }
 
+// TestFallBackNotAfterRefusedLogon: a wrong password is tried by the rule of 3.2.4
+// alone, and the fall-back does not double that: accounts get locked by it.
+func TestFallBackNotAfterRefusedLogon(t *testing.T) {
+	dc1, dc2 := startServer(t, bkrpserver.Config{}), startServer(t, bkrpserver.Config{})
+	d := startDomain(t, &dcAt{DC: locatortest.DC{Name: "dc1"}, addr: dc1.addr}, &dcAt{DC: locatortest.DC{Name: "dc2"}, addr: dc2.addr})
+	cfg := d.config()
+	cfg.FallBack = true
+	cfg.Client.Credential.Password = "wrong"
+	var trace bkrpclient.Trace
+	_, err := openDomain(t, cfg).Wrap(bkrpclient.WithTrace(t.Context(), &trace), []byte("secret"), bkrpclient.WrapOptions{})
+	if !errors.Is(err, bkrpclient.ErrLogon) {
+		t.Errorf("%v", err)
+	}
+	logons := 0
+	for _, s := range trace {
+		if s.Doing == "connect" {
+			logons++
+		}
+	}
+	if logons != 2 {
+		t.Errorf("%d log-ons: %v", logons, trace)
+	}
+}
+
 // cache is a KeyCache in memory.
 type cache struct {
 	mu      sync.Mutex
