@@ -174,19 +174,21 @@ func (l *Locator) remember(dc *DC) {
 	}
 }
 
-// Survey pings every domain controller that DNS names for the whole domain, and
-// says of each what came of it; those that cannot be used have an Err. It fails
-// only when DNS names none.
+// Survey pings every domain controller that DNS names for the whole domain, at
+// each of its addresses, and says of each what came of it; those that cannot be
+// used have an Err. It fails only when DNS names none.
 func (l *Locator) Survey(ctx context.Context) (Trace, error) {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
 	defer cancel()
-	s := &search{l: l, failed: make(map[string]bool)}
+	s := &search{l: l, all: true, failed: make(map[string]bool)}
 	targets := s.lookup(ctx, "")
-	race(ctx, targets, l.cfg.Apart, func(ctx context.Context, t target) (*DC, bool) {
-		s.try(ctx, t)
-		return nil, false
-	})
+	race(ctx, targets, l.cfg.Apart, s.try)
 	trace := s.recorder.trace()
+	for _, t := range targets {
+		if !slices.ContainsFunc(trace, func(s Step) bool { return s.Server == t.host }) {
+			trace = append(trace, Step{Server: t.host, Err: errNoTime})
+		}
+	}
 	if len(targets) == 0 {
 		return trace, &Error{Domain: l.cfg.Domain, Trace: trace, Cause: context.Cause(ctx)}
 	}

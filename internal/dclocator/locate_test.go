@@ -400,6 +400,38 @@ func TestSurvey(t *testing.T) {
 	}
 }
 
+// TestSurveyAddresses: each address of a server has its own answer; that of one
+// does not end the wait for another's.
+func TestSurveyAddresses(t *testing.T) {
+	silent := netip.MustParseAddr("127.0.0.2")
+	dc := &locatortest.DC{Name: "dc1", Slow: 2 * apart, Also: []netip.Addr{silent}}
+	d := locatortest.Start(t, domain, dc)
+	conn, err := net.ListenPacket("udp", netip.AddrPortFrom(silent, dc.Port).String())
+	if err != nil {
+		t.Skip("no second address on this machine's loopback: ", err)
+	}
+	defer conn.Close()
+	trace, err := locator(t, d, quick).Survey(t.Context())
+	if err != nil || len(trace) != 3 {
+		t.Fatalf("%v, %v", trace, err)
+	}
+	for _, s := range trace[1:] {
+		if s.Addr.Addr() != silent && s.Err != nil || s.Addr.Addr() == silent && (s.Err == nil || s.Err.Error() != "no answer") {
+			t.Errorf("%v at %v", s, s.Addr)
+		}
+	}
+}
+
+// TestSurveyTime: a server whose turn never came is told of.
+func TestSurveyTime(t *testing.T) {
+	d := locatortest.Start(t, domain, &locatortest.DC{Name: "dead", Priority: 0, Dead: true}, &locatortest.DC{Name: "late", Priority: 1})
+	trace, err := locator(t, d, func(c *dclocator.Config) { c.Timeout = apart }).Survey(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantSteps(t, trace, "dead.bkrp.test: no answer", "late.bkrp.test: not asked")
+}
+
 func TestNames(t *testing.T) {
 	for name, want := range map[string]bool{
 		"bkrp.test": true, "bkrp.test.": true, "a": true, "x_y-1.Z": true,

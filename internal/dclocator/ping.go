@@ -20,6 +20,7 @@ var (
 	errOtherDomain = errors.New("answers for another domain, skipped")
 	errOtherName   = errors.New("answers by another name, skipped")
 	errNotNeeded   = errors.New("no answer yet when another one came")
+	errNoTime      = errors.New("not asked: the time was up before")
 )
 
 // maxAnswer bounds the answer to a ping: eight names and what stands around

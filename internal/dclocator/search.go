@@ -22,6 +22,7 @@ const (
 type search struct {
 	l        *Locator
 	request  Request
+	all      bool // no answer ends the search: all are wanted
 	recorder recorder
 
 	mu     sync.Mutex
@@ -140,6 +141,6 @@ func (s *search) try(ctx context.Context, t target) (*DC, bool) {
 		}
 		err = judge(r, s.l.cfg.Domain, t.host)
 		end(Step{DC: dc, Err: err})
-		return dc, err == nil
+		return dc, err == nil && !s.all
 	})
 }
