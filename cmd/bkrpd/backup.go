@@ -176,7 +176,7 @@ func runBackup(ctx context.Context, std stdio, cfg *config, p *backupPlan) error
 			fmt.Fprintf(std.err, "warning: the private half of key %v is in a token, and not in the backup\n", k.GUID)
 		}
 	}
-	fmt.Fprintf(report, "backed up %s to %s: %d keys, %d accounts, %d entries\n", m.Domain.DNSName, p.output, len(m.Keys), m.Accounts, m.Entries)
+	fmt.Fprintf(report, "backed up %s to %s: %s\n", m.Domain.DNSName, p.output, countEntries(len(m.Keys), m.Accounts, m.Entries))
 	if len(made) > 0 {
 		fmt.Fprintf(report, "%d shares are in %s, any %d of which open it\n", len(made), p.sharesDir, p.verifier.K())
 	}

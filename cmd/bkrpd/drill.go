@@ -171,7 +171,8 @@ func (r *drillReport) print(w io.Writer) error {
 			tokens++
 		}
 	}
-	_, err := fmt.Fprintf(w, "\n%d of %d keys open what is wrapped under them, %d need their token; %d accounts, %d entries, %d things wrong\n",
-		opened, len(r.Keys), tokens, m.Accounts, m.Entries, len(r.Problems)+len(r.Keys)-opened-tokens)
+	_, err := fmt.Fprintf(w, "\n%d of %s open what is wrapped under them, %d need their token; %s, %s, %s wrong\n",
+		opened, count(len(r.Keys), "key", "keys"), tokens, count(m.Accounts, "account", "accounts"), count(m.Entries, "entry", "entries"),
+		count(len(r.Problems)+len(r.Keys)-opened-tokens, "thing", "things"))
 	return err
 }

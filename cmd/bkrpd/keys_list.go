@@ -150,6 +150,14 @@ func (k *keyEntry) callersText() string {
 	return fmt.Sprint(k.Callers)
 }
 
+// callersPhrase is callersText within a sentence.
+func (k *keyEntry) callersPhrase() string {
+	if k.More {
+		return k.callersText() + " callers"
+	}
+	return count(k.Callers, "caller", "callers")
+}
+
 // warn tells what is damaged.
 func (k *keyEntry) warn(w io.Writer) {
 	if k.Error != "" {

@@ -59,8 +59,8 @@ func newStateCommand(std stdio, state keystore.KeyState, cmd *cobra.Command) *co
 		k := &resp.Life.Keys[0]
 		fmt.Fprintf(std.out, "%v is %v\n", guid, k.State)
 		if state != keystore.KeyActive && k.Unwraps > 0 {
-			fmt.Fprintf(std.err, "it has unwrapped %s a day; it was used last at %s UTC, by %s callers in all\n",
-				rateText(k.PerDay), timeText(k.LastUsed, minutes, ""), k.callersText())
+			fmt.Fprintf(std.err, "it has unwrapped %s a day; it was used last at %s UTC, by %s in all\n",
+				rateText(k.PerDay), timeText(k.LastUsed, minutes, ""), k.callersPhrase())
 		}
 		k.warn(std.err)
 		return nil

@@ -89,8 +89,8 @@ func restore(ctx context.Context, std stdio, cfg *config, path string, b *backup
 	if err := errors.Join(err, auditErr); err != nil {
 		return err
 	}
-	fmt.Fprintf(std.out, "restored %s to %s: %d keys, %d accounts, %d entries, as they were on %s\n", m.Domain.DNSName, cfg.Store.place(),
-		len(m.Keys), m.Accounts, m.Entries, m.Taken.Format("2006-01-02 15:04:05 MST"))
+	fmt.Fprintf(std.out, "restored %s to %s: %s, as they were on %s\n", m.Domain.DNSName, cfg.Store.place(),
+		countEntries(len(m.Keys), m.Accounts, m.Entries), m.Taken.Format("2006-01-02 15:04:05 MST"))
 	return nil
 }
 

@@ -93,22 +93,35 @@ given out again, so that nobody else gets what was wrapped for it.`,
 }
 
 func newUserListCommand(std stdio) *cobra.Command {
-	var file string
+	var (
+		file   string
+		asJSON bool
+	)
 	cmd := &cobra.Command{
-		Use:     "list --config FILE",
-		Short:   "print the name and the SID of each account",
-		Long:    `List prints the name and the SID of each account, a line for each.`,
-		Example: `  bkrpd user list --config /var/lib/bkrpd/bkrpd.toml`,
-		Args:    cobra.NoArgs,
+		Use:   "list --config FILE",
+		Short: "print the name and the SID of each account",
+		Long:  `List prints the name and the SID of each account, a line for each.`,
+		Example: `  bkrpd user list --config /var/lib/bkrpd/bkrpd.toml
+  bkrpd user list --json --config /var/lib/bkrpd/bkrpd.toml`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(file, nil)
 			if err != nil {
 				return err
 			}
-			return runUser(cmd.Context(), std, cfg, &adminRequest{Verb: verbUserList})
+			req := &adminRequest{Verb: verbUserList}
+			if !asJSON {
+				return runUser(cmd.Context(), std, cfg, req)
+			}
+			resp, err := ask(cmd.Context(), std, cfg, req)
+			if err != nil {
+				return fmt.Errorf("%s: %w", req.Verb, err)
+			}
+			return printJSON(std.out, map[string]any{"users": append([]adminUser{}, resp.Users...)})
 		},
 	}
 	addConfigFlag(cmd, &file)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
