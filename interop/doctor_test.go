@@ -2,10 +2,14 @@ package interop
 
 import (
 	"encoding/json"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/seed05845750/bkrp/bkrpclient"
+	"github.com/seed05845750/bkrp/internal/doctor"
 	"github.com/seed05845750/bkrp/interop/peers"
 )
 
@@ -86,5 +90,82 @@ func TestDoctorOnOurs(t *testing.T) {
 	}
 	if code != 0 {
 		t.Errorf("exit code %d, %s", code, r.Verdict)
+	}
+}
+
+// examine examines a domain of which Samba is one or two domain controllers.
+func (d *wireDomain) examine(t *testing.T) (find func(server, check string) []doctor.Finding) {
+	t.Helper()
+	r, err := doctor.ExamineDomain(t.Context(), bkrpclient.DomainConfig{
+		Domain: locatorDomain, Resolver: d.Resolver(),
+		Client: bkrpclient.Config{Timeout: 20 * time.Second, Credential: bkrpclient.Credential{
+			Domain: "BKRP", User: peers.Alice, Password: bkrpclient.Password(d.dc.Password(peers.Alice)),
+		}},
+		Address: func(name string, _ netip.Addr) string {
+			switch name {
+			case "dc1.bkrp.test":
+				return d.dc1.addr
+			case "dc2.bkrp.test":
+				return d.dc2.addr
+			}
+			return "127.0.0.1:1" // nobody is there
+		},
+	}, doctor.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(server, check string) (list []doctor.Finding) {
+		for s, f := range r.All {
+			if f.Check == check && (s == nil && server == "" || s != nil && s.Name == server+"."+locatorDomain) {
+				list = append(list, f)
+			}
+		}
+		t.Logf("%s %s: %+v", server, check, list)
+		return list
+	}
+}
+
+// wantLevel is that there is a finding of that level, and none that is worse.
+func wantLevel(t *testing.T, list []doctor.Finding, level doctor.Level) {
+	t.Helper()
+	worst := doctor.Level(-1)
+	for _, f := range list {
+		worst = max(worst, f.Level)
+	}
+	if worst != level {
+		t.Errorf("%+v, want %v", list, level)
+	}
+}
+
+// TestDoctorOnDomain: a dead domain controller, a read-only one, and two that are
+// well, which both are Samba's.
+func TestDoctorOnDomain(t *testing.T) {
+	find := startWireDomain(t, "").examine(t)
+	wantLevel(t, find("dead", doctor.CheckPing), doctor.Broken)
+	wantLevel(t, find("dead", doctor.CheckReachable), doctor.Broken)
+	wantLevel(t, find("rodc", doctor.CheckWritable), doctor.Note)
+	for _, dc := range []string{"dc1", "dc2"} {
+		for _, check := range append([]string{"ping", "writable", "exchange"}, healthy...) {
+			want := doctor.OK
+			if check == doctor.CheckPipe { // Samba's has no ntsvcs
+				want = doctor.Note
+			}
+			wantLevel(t, find(dc, check), want)
+		}
+	}
+	wantLevel(t, find("", doctor.CheckSameKey), doctor.OK)
+	wantLevel(t, find("", doctor.CheckDNS), doctor.OK)
+}
+
+// TestDoctorOnStranger: a server of ours beside Samba's, with keys of its own.
+func TestDoctorOnStranger(t *testing.T) {
+	dc := DC(t)
+	find := startWireDomain(t, startBkrpd(t, options{passwords: map[string]string{
+		peers.Administrator: dc.Password(peers.Administrator), peers.Alice: dc.Password(peers.Alice), peers.Bob: dc.Password(peers.Bob),
+	}}).addr).examine(t)
+	wantLevel(t, find("", doctor.CheckSameKey), doctor.Broken)
+	for _, dc := range []string{"dc1", "dc2"} {
+		wantLevel(t, find(dc, doctor.CheckServerWrap), doctor.OK)
+		wantLevel(t, find(dc, doctor.CheckExchange), doctor.Broken)
 	}
 }
