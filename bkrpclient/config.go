@@ -27,7 +27,7 @@ type Config struct {
 	// Server is HOST or HOST:PORT; the port is 445 if none is given.
 	Server string
 	// Address is HOST:PORT to connect to where that is not what Server says; the
-	// name that tickets are for stays Server's. A Domain has no use for it.
+	// name that tickets are for stays Server's.
 	Address string
 	// Credential is who calls.
 	Credential Credential

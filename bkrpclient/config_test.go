@@ -17,4 +17,8 @@ func TestAddress(t *testing.T) {
 			t.Errorf("%q: %q, %q, want %q", server, host, hostport, want)
 		}
 	}
+	// The name is the ticket's, the address the connection's.
+	if host, hostport := (&Config{Server: "dc1.example:46", Address: "192.0.2.1:47"}).address(); host != "dc1.example" || hostport != "192.0.2.1:47" {
+		t.Errorf("%q, %q", host, hostport)
+	}
 }

@@ -34,7 +34,7 @@ type DomainConfig struct {
 	// Domain is the DNS name of the domain.
 	Domain string
 	// Client says who calls, and how to talk to each domain controller;
-	// Client.Server is left empty. With Kerberos, tickets are for the names that
+	// Client.Server and its Address are left empty. With Kerberos, tickets are for the names that
 	// DNS has for the domain controllers. Client.Timeout bounds each attempt.
 	Client Config
 	// Version is that of ClientWrap where WrapOptions name none; 0 is 2
@@ -101,8 +101,8 @@ func OpenDomain(cfg DomainConfig) (*Domain, error) {
 		return nil, err
 	}
 	switch {
-	case cfg.Client.Server != "":
-		return nil, errors.New("bkrpclient: DomainConfig.Client.Server is to be empty: the domain has its servers found")
+	case cfg.Client.Server != "" || cfg.Client.Address != "":
+		return nil, errors.New("bkrpclient: DomainConfig.Client.Server and its Address are to be empty: the domain has its servers found")
 	case cfg.Version == 0:
 		cfg.Version = bkrp.ClientWrappedVersion2
 	case cfg.Version != bkrp.ClientWrappedVersion2 && cfg.Version != bkrp.ClientWrappedVersion3:
