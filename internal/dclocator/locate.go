@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -183,7 +184,7 @@ func (l *Locator) Survey(ctx context.Context) (Trace, error) {
 	s := &search{l: l, all: true, failed: make(map[string]bool)}
 	targets := s.lookup(ctx, "")
 	race(ctx, targets, l.cfg.Apart, s.try)
-	trace := s.recorder.trace()
+	trace := reachable(s.recorder.trace())
 	for _, t := range targets {
 		if !slices.ContainsFunc(trace, func(s Step) bool { return s.Server == t.host }) {
 			trace = append(trace, Step{Server: t.host, Err: errNoTime})
@@ -193,6 +194,17 @@ func (l *Locator) Survey(ctx context.Context) (Trace, error) {
 		return trace, &Error{Domain: l.cfg.Domain, Trace: trace, Cause: context.Cause(ctx)}
 	}
 	return trace, nil
+}
+
+// reachable leaves out the addresses that this machine has no way to, of servers
+// that answered at another one: where there is no IPv6 here, nothing is wrong with
+// a server that has it.
+func reachable(t Trace) Trace {
+	answered := make(map[string]bool)
+	for _, s := range t {
+		answered[s.Server] = answered[s.Server] || s.DC != nil
+	}
+	return slices.DeleteFunc(t, func(s Step) bool { return answered[s.Server] && errors.Is(s.Err, syscall.ENETUNREACH) })
 }
 
 // errNoRecords is a DNS that names no domain controller under a name.
