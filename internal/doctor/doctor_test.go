@@ -135,7 +135,7 @@ func TestFaults(t *testing.T) {
 		fault bkrptest.Fault
 		wants []want
 	}{
-		"refused":           {bkrptest.Refuse(), []want{{doctor.CheckCertificate, broken, "ERROR_ACCESS_DENIED"}, {doctor.CheckServerWrap, broken, "ERROR_ACCESS_DENIED"}}},
+		"refused":           {bkrptest.Refuse(), []want{{doctor.CheckCertificate, broken, "ERROR_ACCESS_DENIED"}, {doctor.CheckPrivacy, doctor.Note, "not known"}, {doctor.CheckServerWrap, broken, "ERROR_ACCESS_DENIED"}}},
 		"wrong certificate": {bkrptest.WrongCertificate(), []want{{doctor.CheckClientWrap2, broken, "not opened"}, {doctor.CheckServerWrap, doctor.OK, ""}}},
 		"unknown key":       {bkrptest.UnknownKey(), []want{{doctor.CheckClientWrap2, broken, "not opened"}, {doctor.CheckServerWrap, broken, "not opened again"}}},
 		"wrong result":      {bkrptest.WrongResult(), []want{{doctor.CheckClientWrap2, broken, "another secret"}, {doctor.CheckClientWrap3, broken, "another secret"}}},

@@ -56,8 +56,8 @@ const (
 	CheckClock       = "clock"       // beside ours
 	CheckLogon       = "logon"       // of the calling user
 	CheckPipe        = "pipe"        // which pipes answer
-	CheckPrivacy     = "privacy"     // calls below packet privacy are refused
 	CheckCertificate = "certificate" // the domain's public key, against 2.2.1
+	CheckPrivacy     = "privacy"     // calls below packet privacy are refused
 	CheckSID         = "sid"         // the server says who the caller is
 	CheckClientWrap2 = "clientwrap2" // a secret wrapped here, version 2, comes back
 	CheckClientWrap3 = "clientwrap3" // the same, version 3
@@ -72,7 +72,7 @@ const (
 func Checks() []string {
 	return []string{
 		CheckDNS, CheckPing, CheckWritable, CheckReachable, CheckDialect, CheckSigning, CheckEncryption, CheckMechanisms, CheckClock,
-		CheckLogon, CheckPipe, CheckPrivacy, CheckCertificate, CheckSID, CheckClientWrap2, CheckClientWrap3, CheckServerWrap,
+		CheckLogon, CheckPipe, CheckCertificate, CheckPrivacy, CheckSID, CheckClientWrap2, CheckClientWrap3, CheckServerWrap,
 		CheckOracle, CheckTime, CheckSameKey, CheckExchange,
 	}
 }

@@ -72,8 +72,7 @@ func (p *patient) connect(ctx context.Context) {
 		return
 	}
 	defer p.hangUp()
-	p.judgePrivacy(ctx, s)
-	p.use(ctx)
+	p.use(ctx, s)
 }
 
 func (p *patient) negotiate(ctx context.Context) (*negotiation, error) {
@@ -153,7 +152,7 @@ func answered(err error) bool {
 }
 
 // use makes the checks that need the protocol.
-func (p *patient) use(ctx context.Context) {
+func (p *patient) use(ctx context.Context, s *session) {
 	var cert *bkrp.Certificate
 	err := p.call(ctx, func(ctx context.Context, c *bkrpclient.Client) (err error) {
 		cert, err = c.RetrieveKey(ctx)
@@ -166,6 +165,11 @@ func (p *patient) use(ctx context.Context) {
 		p.report.add(CheckCertificate, Broken, "read the server's log: without its public key no secret can be wrapped by a client", "%v", err)
 	default:
 		judgeCertificate(p.report, cert, p.domain, p.options.Now())
+	}
+	if err == nil || errors.Is(err, bkrp.ErrCertificate) {
+		p.judgePrivacy(ctx, s)
+	} else { // a refusal would mean nothing
+		p.report.add(CheckPrivacy, Note, "", "not known: the call that is to be refused without packet privacy is not answered with it either")
 	}
 	sid := p.judgeSID(ctx)
 	if cert != nil && !sid.IsZero() {
