@@ -54,10 +54,7 @@ Each finding is ok, a note, a warning or broken, and says what to do next.
 --oracle sends each server a few dozen malformed secrets, and says whether its
 answers tell what a secret has inside, which would have it decrypt stolen ones
 for anybody. It compares answers, measures no times, and is no attack; it is for
-servers of your own, which --yes-these-are-mine says.
-
-Exit codes: 0 all is well, 1 there are warnings, 2 something is broken, or could
-not be examined.`,
+servers of your own, which --yes-these-are-mine says.`,
 		Example: `  bkrp doctor example.com -U 'EXAMPLE\alice'
   bkrp doctor --server dc1.example.com -U 'EXAMPLE\alice' --json
   bkrp doctor --server dc1.example.com -U 'EXAMPLE\alice' --oracle --yes-these-are-mine`,
@@ -84,6 +81,10 @@ not be examined.`,
 			return runDoctor(ctx, &flags, &o, stdout, stderr)
 		},
 	}
+	cli.SetExitCodes(cmd,
+		cli.ExitCode{Code: cli.ExitOK, Meaning: "all is well; there may be notes"},
+		cli.ExitCode{Code: exitWarnings, Meaning: "there are warnings"},
+		cli.ExitCode{Code: exitBroken, Meaning: "something is broken, or could not be examined"})
 	flags.register(cmd)
 	flags.timeout = doctorTimeout
 	cmd.Flags().Lookup("timeout").DefValue = doctorTimeout.String()

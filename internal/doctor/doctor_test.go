@@ -154,7 +154,9 @@ func TestFaults(t *testing.T) {
 			f := d.Inject(tt.fault)
 			defer f.Mend()
 			cfg := d.User("alice").NTLM()
-			cfg.Timeout = 2 * time.Second
+			if name == "no answer" {
+				cfg.Timeout = 4 * time.Second
+			}
 			r := examine(t, cfg, doctor.Options{Oracle: true})
 			expect(t, r, r.Servers[0].Name, tt.wants...)
 		})
