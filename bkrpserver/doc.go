@@ -7,7 +7,10 @@
 //
 // Whoever embeds the server makes a Store, fills a Config and calls Serve:
 //
-//	srv, err := bkrpserver.New(bkrpserver.Config{Store: store, Logger: log})
+//	srv, err := bkrpserver.New(bkrpserver.Config{
+//		Service: &bkrpserver.Service{Store: store, Logger: log},
+//		Logger:  log,
+//	})
 //	...
 //	err = srv.Serve(ctx, listener)
 //
