@@ -67,7 +67,7 @@ func (p *patient) judgePing(f bkrpclient.Server) bool {
 	p.report.Address = f.Address
 	switch {
 	case !f.Addr.IsValid():
-		p.report.add(CheckDNS, Broken, "add an address for this name to DNS, or take the SRV records of a server that is gone away", "DNS names it and has no address for it: %v", f.Err)
+		p.report.add(CheckDNS, Broken, "add an address for this name to DNS, or take the SRV records of a server that is gone away; if there was no time for it, try again", "an SRV record names it, and there was no ping: %v", f.Err)
 		return false
 	case !f.Answered:
 		p.report.add(CheckPing, Broken, "see whether the server runs and UDP port 389 is open; take its SRV records away if it is gone: clients lose time by it", "%v", f.Err)

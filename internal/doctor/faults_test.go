@@ -143,7 +143,7 @@ func TestDifferentKeys(t *testing.T) {
 		expect(t, r, dc, want{doctor.CheckServerWrap, doctor.OK, ""}, want{doctor.CheckExchange, doctor.Broken, "does not open what dc"})
 	}
 	expect(t, r, "dead", want{doctor.CheckPing, doctor.Broken, ""}, want{doctor.CheckReachable, doctor.Broken, "timeout"})
-	expect(t, r, "gone", want{doctor.CheckDNS, doctor.Broken, "no address"})
+	expect(t, r, "gone", want{doctor.CheckDNS, doctor.Broken, "no such name in DNS"})
 }
 
 // samba answers as Samba does: wrong padding and wrong content are told apart.
