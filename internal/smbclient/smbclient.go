@@ -168,21 +168,66 @@ const maxPDU = 1 << 16
 
 // Pipe is an open named pipe: each Write is one message. What is read is a
 // stream: the SMB library gives up a message that does not fit into what a
-// single read asks for, so each read asks for the longest there can be.
+// single read asks for, so each read asks for the longest there can be. Close may
+// be called at any time, and ends a Read or Write that is under way.
 type Pipe struct {
 	session *Session
 	file    *smb2.File
 	in      *bufio.Reader
+
+	mu      sync.Mutex // guards what follows
+	running int        // reads and writes under way
+	closed  bool
 }
 
 // Read reads some of what the server has written.
-func (p *Pipe) Read(b []byte) (int, error) { return p.in.Read(b) }
+func (p *Pipe) Read(b []byte) (int, error) {
+	if err := p.begin(); err != nil {
+		return 0, err
+	}
+	defer p.end()
+	return p.in.Read(b)
+}
 
 // Write writes one message.
-func (p *Pipe) Write(b []byte) (int, error) { return p.file.WriteAt(b, 0) }
+func (p *Pipe) Write(b []byte) (int, error) {
+	if err := p.begin(); err != nil {
+		return 0, err
+	}
+	defer p.end()
+	return p.file.WriteAt(b, 0)
+}
 
-// Close closes the pipe.
+func (p *Pipe) begin() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return net.ErrClosed
+	}
+	p.running++
+	return nil
+}
+
+func (p *Pipe) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.running--
+}
+
+// Close closes the pipe. One that is in use takes the whole session with it: the
+// SMB library forgets the number of a file that it closes, which a read or write
+// at the same time would do without and panic.
 func (p *Pipe) Close() error {
+	p.mu.Lock()
+	done, busy := p.closed, p.running > 0
+	p.closed = true
+	p.mu.Unlock()
+	switch {
+	case done:
+		return nil
+	case busy:
+		return p.session.conn.SetDeadline(time.Unix(1, 0))
+	}
 	p.session.mu.Lock()
 	defer p.session.mu.Unlock()
 	if p.session.closed {
