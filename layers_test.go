@@ -45,7 +45,7 @@ var layerImports = map[string][]string{
 	"internal/lsarpc":    {"dtyp", "internal/dcerpc", "internal/gss", "internal/lsasecret", "internal/ndr"},
 	"internal/lsaclient": {"dtyp", "internal/dcerpc", "internal/lsasecret", "internal/ndr"},
 	// It derives the keys of the client's end where it encrypts unasked.
-	"internal/smbclient": {"internal/gss", "internal/gss/spnego", "internal/smb2"},
+	"internal/smbclient": {"internal/gss", "internal/gss/spnego", "internal/smb2", "internal/smb2/wire"},
 	"internal/netlogon":  {"dtyp", "internal/dcerpc", "internal/gss", "internal/gss/ntlm", "internal/ndr", "internal/nthash"},
 	"internal/npa":       {"internal/ndr"},
 	"internal/dclocator": {},
@@ -87,7 +87,7 @@ var layerImports = map[string][]string{
 	"cmd/bkrpd": {".", "dtyp", "internal/backup", "internal/cli", "internal/keyform", "internal/split", "keystore", "keystore/boltstore", "keystore/etcdstore", "keystore/hsm",
 		"keystore/lsastore", "bkrpserver", "bkrpclient"},
 	// It asks servers for their dialect, which the client does not tell.
-	"cmd/bkrp": {".", "dtyp", "internal/cli", "internal/keyform", "internal/smb2/wire", "internal/doctor", "dpapi", "bkrpclient"},
+	"cmd/bkrp": {".", "dtyp", "internal/cli", "internal/keyform", "internal/smbclient", "internal/doctor", "dpapi", "bkrpclient"},
 	// Programs that show the public packages in use.
 	"examples/protectfile": {"dpapi", "bkrpclient"},
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/bkrpclient"
+	"github.com/seed05845750/bkrp/internal/smbclient"
 )
 
 // benchServer is a server under load, and what was counted of it.
@@ -61,7 +62,9 @@ func splitServer(server string) (host, port string) {
 // prepare finds out what the server speaks, makes the connections, and makes each
 // call of the mix once, so that a mistake shows before the load.
 func (s *benchServer) prepare(ctx context.Context, o *benchOptions) error {
-	r, err := negotiate(ctx, hostPort(s.cfg.Server), s.cfg.Timeout)
+	limited, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	r, err := smbclient.Negotiate(limited, hostPort(s.cfg.Server))
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,6 @@ import (
 	"github.com/seed05845750/bkrp/bkrpclient"
 	"github.com/seed05845750/bkrp/bkrptest"
 	"github.com/seed05845750/bkrp/internal/cli"
-	"github.com/seed05845750/bkrp/internal/smb2/wire"
 )
 
 func TestParseMix(t *testing.T) {
@@ -356,23 +355,6 @@ func TestBenchNoProcess(t *testing.T) {
 	if code := run(t.Context(), args, strings.NewReader(""), &out, &stderr); code != cli.ExitError || !strings.Contains(stderr.String(), "process") || out.Len() > 0 {
 		t.Errorf("exit code %d, %q, %q", code, &stderr, &out)
 	}
-}
-
-// Whatever a server answers to NEGOTIATE, it is read or refused.
-func FuzzReadNegotiate(f *testing.F) {
-	h := wire.Header{Command: wire.Negotiate, Flags: wire.FlagResponse}
-	r := wire.NegotiateResponse{Dialect: wire.Dialect302, Token: []byte("token")}
-	msg := r.Append(h.Append(nil))
-	f.Add(append([]byte{0, 0, 0, byte(len(msg))}, msg...))
-	f.Add(negotiateRequest())
-	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
-	f.Add([]byte("HTTP/1.1 400 Bad Request\r\n"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := readNegotiate(bytes.NewReader(b))
-		if (r == nil) == (err == nil) {
-			t.Errorf("%v, %v", r, err)
-		}
-	})
 }
 
 // The commands of the document, on servers of this test and with few calls.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/seed05845750/bkrp/internal/smb2/wire"
+	"github.com/seed05845750/bkrp/internal/smbclient"
 )
 
 // FuzzNegotiation reads and judges what a server may answer: it makes sense of
@@ -22,7 +23,7 @@ func FuzzNegotiation(f *testing.F) {
 		f.Add(append(binary.BigEndian.AppendUint32(nil, uint32(len(msg))), msg...))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, err := readNegotiate(bytes.NewReader(b))
+		r, err := smbclient.ReadNegotiate(bytes.NewReader(b))
 		if err != nil {
 			return
 		}
