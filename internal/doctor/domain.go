@@ -30,8 +30,10 @@ func ExamineDomain(ctx context.Context, cfg bkrpclient.DomainConfig, o Options) 
 	}
 	turns := make(chan struct{}, o.Parallel)
 	var running sync.WaitGroup
+	logons := new(tries)
 	for _, f := range found {
 		p := newPatient(configFor(cfg, f), o, cfg.Domain)
+		p.tries = logons
 		r.Servers = append(r.Servers, p.report)
 		if !p.judgePing(f) {
 			continue

@@ -22,30 +22,52 @@ type session struct {
 
 // judgeLogon logs on. The session is nil when that does not go well.
 func (p *patient) judgeLogon(ctx context.Context) *session {
+	// The turn first: waiting for it takes nothing of the time for the log-on.
+	done, by := p.tries.take(p.host)
+	if done == nil {
+		p.report.add(CheckLogon, Note, "", "not tried: %s refused it, and each refusal counts against the account", by)
+		return nil
+	}
+	s, err := p.logOn(ctx)
+	done(errors.Is(err, smbclient.ErrLogon), err == nil)
+	switch {
+	case err == nil:
+	case errors.Is(err, errMechanism):
+		p.report.add(CheckLogon, Broken, "run kinit, see that the KDC knows the server by this name (service cifs), and that the clocks agree", "%v", err)
+		return nil
+	case errors.Is(err, smbclient.ErrLogon):
+		p.report.add(CheckLogon, Broken, "see that the account is there and enabled, the password right, and that this server knows the account", "%s: %v", p.caller(), err)
+		return nil
+	default:
+		p.report.add(CheckLogon, Broken, "read the server's log: the log-on was neither taken nor refused", "%s: %v", p.caller(), err)
+		return nil
+	}
+	name := "NTLM"
+	if !s.mech.OIDs[0].Equal(spnego.NTLM()) {
+		name = "Kerberos"
+	}
+	p.report.add(CheckLogon, OK, "", "%s, %s", p.caller(), name)
+	return s
+}
+
+// errMechanism marks an error that came before the server was asked.
+var errMechanism = errors.New("no way to log on")
+
+// logOn logs on to SMB.
+func (p *patient) logOn(ctx context.Context) (*session, error) {
 	ctx, cancel := p.step(ctx)
 	defer cancel()
 	mech, err := mechanism(ctx, &p.cfg, p.host)
 	if err != nil {
-		p.report.add(CheckLogon, Broken, "run kinit, see that the KDC knows the server by this name (service cifs), and that the clocks agree", "%v", err)
-		return nil
+		return nil, fmt.Errorf("%w: %w", errMechanism, err)
 	}
 	s, err := smbclient.Dial(ctx, smbclient.Config{
 		Host: p.host, Address: p.address, Initiator: mech.Initiator, Mechanism: mech.OIDs[0],
 	})
 	if err != nil {
-		next := "read the server's log: the log-on was neither taken nor refused"
-		if errors.Is(err, smbclient.ErrLogon) {
-			next = "see that the account is there and enabled, the password right, and that this server knows the account"
-		}
-		p.report.add(CheckLogon, Broken, next, "%s: %v", p.caller(), err)
-		return nil
+		return nil, err
 	}
-	name := "NTLM"
-	if !mech.OIDs[0].Equal(spnego.NTLM()) {
-		name = "Kerberos"
-	}
-	p.report.add(CheckLogon, OK, "", "%s, %s", p.caller(), name)
-	return &session{s, mech}
+	return &session{s, mech}, nil
 }
 
 // caller is who logs on.

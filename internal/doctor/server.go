@@ -18,6 +18,7 @@ type patient struct {
 	domain        string // its DNS name, "" if it is not known
 	host, address string
 	report        *Server
+	tries         *tries // of the domain's servers; nil for a server by itself
 
 	client *bkrpclient.Client // nil when there is no connection
 	pipe   string             // the one that answers
