@@ -90,6 +90,7 @@ var layerImports = map[string][]string{
 	"cmd/bkrp": {".", "dtyp", "internal/cli", "internal/keyform", "internal/smbclient", "internal/doctor", "dpapi", "bkrpclient"},
 	// Programs that show the public packages in use.
 	"examples/protectfile": {"dpapi", "bkrpclient"},
+	"docs":                 {},
 
 	"interop":       {},
 	"interop/peers": {},
