@@ -53,3 +53,18 @@ func (s *Store) KnowsAccounts() bool { return s.accounts.book.Load().known }
 
 // Changed does what the news of an entry's change does.
 func (s *Store) Changed(name string) { s.changed(name) }
+
+// CurrentInMemory is the GUID of the current key of a kind, zero if it is not in
+// memory.
+func (s *Store) CurrentInMemory(kind KeyKind) (guid dtyp.GUID) {
+	if kind == ClientWrap {
+		if k := s.client.held.Load().current; k != nil {
+			return k.guid
+		}
+		return guid
+	}
+	if k := s.server.held.Load().current; k != nil {
+		return k.guid
+	}
+	return guid
+}

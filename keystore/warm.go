@@ -45,7 +45,8 @@ func (w *warming) add(name string) {
 		return
 	}
 	_, isKey := keyOf(name)
-	if name != headerName && name != AnyName && !(w.keys && (isKey || strings.HasPrefix(name, accountPrefix))) {
+	inMemory := isKey || isPointer(name) || strings.HasPrefix(name, accountPrefix)
+	if name != headerName && name != AnyName && !(w.keys && inMemory) {
 		return
 	}
 	w.mu.Lock()
@@ -108,7 +109,37 @@ func (s *Store) warm(ctx context.Context) {
 // warmUp reads the entries of these names, or all. An error means that it is
 // worth trying again; what is damaged has been logged instead.
 func (s *Store) warmUp(ctx context.Context, all bool, names []string) error {
+	if err := s.warmEntries(ctx, all, names); err != nil || !s.warming.keys {
+		return err
+	}
+	// Last, since each key that was forgotten meanwhile took the current one with
+	// it, if it was that.
+	return errors.Join(s.client.warmCurrent(ctx), s.server.warmCurrent(ctx))
+}
+
+// warmCurrent has the current key in memory, where there is one.
+func (r *ring[K]) warmCurrent(ctx context.Context) error {
+	var none K
+	if r.held.Load().current != none {
+		return nil
+	}
+	_, _, err := r.readCurrent(ctx)
+	if definitelyNone(err) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrKeyLocked) {
+		return nil // is seen, and said, when it is needed
+	}
+	return err
+}
+
+// isPointer reports whether a name is that of a secret which points to a current
+// key.
+func isPointer(name string) bool { return name == CurrentClientSecret || name == CurrentServerSecret }
+
+// warmEntries is warmUp but for the current keys.
+func (s *Store) warmEntries(ctx context.Context, all bool, names []string) error {
 	for _, name := range names {
+		if isPointer(name) {
+			continue
+		}
 		if guid, isKey := keyOf(name); isKey {
 			if err := s.warmKey(ctx, guid); err != nil {
 				return err

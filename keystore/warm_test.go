@@ -102,7 +102,10 @@ func TestBackendIsAway(t *testing.T) {
 		if err := k.point(other, t.Context(), added); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, func() bool { return mustCurrent(t, k, s) == added && s.InMemory(third) })
+		// Without a call that asks for it.
+		eventually(t, func() bool {
+			return s.CurrentInMemory(kindNamed(k)) == added && s.InMemory(third) && s.InMemory(before)
+		})
 		a.leave(true)
 		for range 100 {
 			for _, g := range []dtyp.GUID{before, added, third} {
