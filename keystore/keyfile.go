@@ -45,14 +45,19 @@ type KeyFile struct {
 // an error (fs.ErrExist): it may be the only key to a store.
 func CreateKeyFile(path string) (*KeyFile, error) {
 	k := newKeyFile()
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	// Under another name until it is whole: whoever is killed meanwhile leaves no
+	// part of a key file behind at path.
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".partial-*") // of mode 0600
 	if err != nil {
 		return nil, fmt.Errorf("keystore: creating key file: %w", err)
 	}
 	_, err = f.WriteString(k.text())
-	err = errors.Join(err, f.Sync(), f.Close(), syncDir(filepath.Dir(path)))
-	if err != nil {
-		return nil, fmt.Errorf("keystore: writing key file: %w", err)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Link(f.Name(), path) // replaces nothing
+	}
+	if err = errors.Join(err, os.Remove(f.Name()), syncDir(dir)); err != nil {
+		return nil, fmt.Errorf("keystore: creating key file: %w", err)
 	}
 	return k, nil
 }
