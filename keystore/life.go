@@ -75,6 +75,12 @@ type life struct {
 
 const lifeVersion = 1
 
+// written is l as it is read again.
+func (l life) written() life {
+	l.Version = lifeVersion
+	return l
+}
+
 func parseLife(entry string, value []byte) (l life, err error) {
 	if err := strictJSON(value, &l); err != nil || l.Version != lifeVersion {
 		return life{}, fmt.Errorf("%w: %s is not readable", ErrCorrupt, entry)
@@ -153,8 +159,12 @@ func (s *Store) SetKeyState(ctx context.Context, guid dtyp.GUID, state KeyState)
 		if errors.Is(err, ErrConflict) {
 			continue
 		}
-		if err != nil {
-			return err
+		if err != nil { // it may have been written nevertheless
+			now, at, readErr := s.lifeOf(ctx, guid)
+			if readErr != nil || now != next.written() {
+				return errors.Join(err, readErr)
+			}
+			rev = at
 		}
 		// Somebody may have made it the current one in the meantime. Who does so
 		// looks at the state once more after it: one of the two sees the other.

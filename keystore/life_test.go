@@ -86,6 +86,69 @@ func TestKeyStates(t *testing.T) {
 	})
 }
 
+// A change of state whose answer was lost has been made, and is reported as made;
+// one that was not made is not.
+func TestStateWithoutAnswer(t *testing.T) {
+	for _, after := range []bool{true, false} {
+		forKinds(t, func(t *testing.T, k kind) {
+			s, b, kek := newStore(t)
+			first := mustCurrent(t, k, s)
+			second, err := k.rotate(s, t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := keystoretest.NewFaults(b, nil)
+			f.After = after
+			crossed := openStore(t, f, kek)
+			lose := func(c keystoretest.Call) error {
+				if c.Operation == keystoretest.Swap && strings.HasPrefix(c.Name, "life/") {
+					return keystoretest.ErrFault
+				}
+				return nil
+			}
+			f.SetFail(func(_ int, c keystoretest.Call) error { return lose(c) })
+			err = crossed.SetKeyState(t.Context(), first, keystore.KeyRetired)
+			if state, stateErr := k.state(openStore(t, b, kek), t.Context(), first); stateErr != nil ||
+				(err == nil) != after || (state == keystore.KeyRetired) != after {
+				t.Errorf("after=%v: %v, and the key is %v: %v", after, err, state, stateErr)
+			}
+
+			// While it is written the key becomes current: it must not stay out of
+			// use, whether or not the answer came.
+			if err := s.SetKeyState(t.Context(), first, keystore.KeyActive); err != nil {
+				t.Fatal(err)
+			}
+			struck := false
+			f.SetFail(func(_ int, c keystoretest.Call) error {
+				if err := lose(c); err == nil || struck {
+					return nil
+				}
+				struck = true
+				// By somebody who looked at the state before.
+				putPointer(t, s, k, first)
+				return keystoretest.ErrFault
+			})
+			_ = crossed.SetKeyState(t.Context(), first, keystore.KeyLocked)
+			fresh := openStore(t, b, kek)
+			g, err := k.current(fresh, t.Context())
+			if err != nil || g != first && g != second {
+				t.Fatalf("current is %v: %v", g, err)
+			}
+			if state, err := k.state(fresh, t.Context(), g); err != nil || state != keystore.KeyActive {
+				t.Errorf("the current key is %v: %v", state, err)
+			}
+		})
+	}
+}
+
+// putPointer makes a key current without a look at its state.
+func putPointer(t *testing.T, s *keystore.Store, k kind, g dtyp.GUID) {
+	t.Helper()
+	if err := s.PutSecret(t.Context(), k.pointer, g[:]); err != nil {
+		t.Error(err)
+	}
+}
+
 // Asking for a locked key again and again costs the backend nothing.
 func TestLockedKeyIsRemembered(t *testing.T) {
 	forKinds(t, func(t *testing.T, k kind) {
