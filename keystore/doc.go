@@ -4,11 +4,16 @@
 // (3.1.4.1.1, 3.1.4.1.3), and the accounts of a server that stands alone.
 //
 // A [Store] stands on two seams. A [Backend] keeps named octets behind
-// compare-and-swap: [NewMemory] for tests, package boltstore for one machine.
-// A [Sealer] holds the key-encryption key: [KeyFile] or [Passphrase]. The
-// Sealer seals a data key, which seals every value with XChaCha20-Poly1305;
-// the store's identity and the value's name are bound as associated data, so
-// that a value does not open under another name or in another store.
+// compare-and-swap: [NewMemory] for tests, package boltstore for one machine,
+// package etcdstore for several servers. A [Sealer] holds the key-encryption key:
+// [KeyFile], [Passphrase] or [TokenSealer]. The Sealer seals the data keys, which
+// seal every value with XChaCha20-Poly1305; the store's identity and the value's
+// name are bound as associated data, so that a value does not open under another
+// name or in another store. [Store.BeginRekey] replaces the key-encryption key.
+//
+// A key has a state ([KeyState]), is replaced by a rotation in phases
+// ([Store.BeginRotation]) that waits for every server ([Replica]), and its use is
+// counted ([Usage]). [Store.Dump] and [Restore] are a backup and the way back.
 //
 // [OpenDomain] is the other kind of Store, over secrets that a domain keeps by
 // itself: no Sealer, no accounts, the same rules for keys.

@@ -19,9 +19,10 @@ var (
 	ErrCorrupt = errors.New("keystore: store is corrupt")
 )
 
-// Sealer holds a key-encryption key (KEK). It seals the data key of a store,
-// once at its creation and once again when the KEK is replaced, and opens it
-// each time the store is opened; values are sealed under the data key.
+// Sealer holds a key-encryption key (KEK). It seals the data keys of a store: at
+// its creation, and when the KEK is replaced. It opens them each time the store is
+// opened, and when another server has added one. Values are sealed under the data
+// keys.
 //
 // What Seal returns carries all that Open needs besides the KEK itself: the
 // kind of sealer, the version of the format, and the identity of the KEK or
