@@ -184,18 +184,21 @@ func TestBehindSamba(t *testing.T) {
 func behindSambaByKerberos(t *testing.T, dc *peers.Domain, dir string) (blobs []string) {
 	s := serveInDomain(t, dc)
 	alice := sidOf(t, dc, peers.Alice)
+	const required, yes = "--use-kerberos=required", "-kyes"
 	for _, c := range []struct {
-		flags, user string
-		want        expectation
+		flags, user, how string
+		want             expectation
 	}{
-		{"[seal]", peers.Administrator, noOracle()},
-		{"[seal]", peers.Alice, noOracle().and(deniedSecrets())},
-		{"[seal,krb5]", peers.Alice, noOracle().and(deniedSecrets())},
-		{"[seal,bigendian]", peers.Administrator, noOracle()},
+		{"[seal]", peers.Administrator, required, noOracle()},
+		{"[seal]", peers.Alice, required, noOracle().and(deniedSecrets())},
+		{"[seal]", peers.Administrator, yes, noOracle()},
+		{"[seal]", peers.Alice, yes, noOracle().and(deniedSecrets())},
+		{"[seal,krb5]", peers.Alice, required, noOracle().and(deniedSecrets())},
+		{"[seal,bigendian]", peers.Administrator, required, noOracle()},
 	} {
-		t.Run(c.user+c.flags, func(t *testing.T) {
+		t.Run(c.user+c.flags+c.how, func(t *testing.T) {
 			who := peers.Credentials{Domain: dc.Realm(), User: c.user, Password: dc.Password(c.user)}
-			torture(t, dc.Client, "ncacn_np:"+dc.Host+c.flags, who, c.want, "--use-kerberos=required")
+			torture(t, dc.Client, "ncacn_np:"+dc.Host+c.flags, who, c.want, c.how)
 		})
 	}
 	t.Run("bkrp", func(t *testing.T) { blobs = wrapByTickets(t, dc, dc.Host, dir) })
