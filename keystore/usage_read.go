@@ -12,6 +12,11 @@ import (
 	"github.com/seed05845750/bkrp/dtyp"
 )
 
+// ErrUsageBehind says that what this server has counted last could not be written
+// down, as on a disk that is full. The numbers that come with it are those from
+// before.
+var ErrUsageBehind = errors.New("keystore: the latest use of keys could not be written down")
+
 // Usage is how a key was used, by all servers together.
 type Usage struct {
 	// Since is when counting began, zero if the key was never used.
@@ -37,7 +42,7 @@ type DayUsage struct {
 
 // Usage returns how a key was used. What other servers have not written down yet
 // (Options.UsageFlush) is not in it. A key that was never used has the zero
-// Usage.
+// Usage. With ErrUsageBehind the Usage is good, and from before.
 func (s *Store) Usage(ctx context.Context, guid dtyp.GUID) (Usage, error) {
 	all, err := s.usages(ctx, usePrefix+guid.String()+"/")
 	return all[guid], err
@@ -52,9 +57,7 @@ func (s *Store) usages(ctx context.Context, prefix string) (map[dtyp.GUID]Usage,
 	if s.vault.bare {
 		return nil, fmt.Errorf("counting the use of keys: %w", ErrDomainKeys)
 	}
-	if err := s.flushUse(ctx); err != nil {
-		return nil, err
-	}
+	behind := s.catchUp(ctx)
 	entries, err := s.vault.backend.List(ctx, prefix)
 	if err != nil {
 		return nil, fmt.Errorf("listing the use of keys: %w", err)
@@ -97,7 +100,15 @@ func (s *Store) usages(ctx context.Context, prefix string) (map[dtyp.GUID]Usage,
 		}
 		all[guid] = u
 	}
-	return all, nil
+	return all, behind
+}
+
+// catchUp writes down what this server has counted. The error is ErrUsageBehind.
+func (s *Store) catchUp(ctx context.Context) error {
+	if err := s.flushUse(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrUsageBehind, err)
+	}
+	return nil
 }
 
 // Callers is who used a key, on all servers together.
@@ -119,14 +130,13 @@ type KeyCaller struct {
 }
 
 // Callers returns who used a key. What other servers have not written down yet
-// (Options.UsageFlush) is not in it.
+// (Options.UsageFlush) is not in it. With ErrUsageBehind they are good, and from
+// before.
 func (s *Store) Callers(ctx context.Context, guid dtyp.GUID) (*Callers, error) {
 	if s.vault.bare {
 		return nil, fmt.Errorf("counting the use of keys: %w", ErrDomainKeys)
 	}
-	if err := s.flushUse(ctx); err != nil {
-		return nil, err
-	}
+	behind := s.catchUp(ctx)
 	prefix := whoPrefix + guid.String() + "/"
 	entries, err := s.vault.backend.List(ctx, prefix)
 	if err != nil {
@@ -156,7 +166,7 @@ func (s *Store) Callers(ctx context.Context, guid dtyp.GUID) (*Callers, error) {
 		}
 	}
 	c.List = sortedCallers(days)
-	return c, nil
+	return c, behind
 }
 
 // sortedCallers are the callers by SID, as its numbers go.

@@ -44,7 +44,15 @@ func askLife(ctx context.Context, std stdio, cfg *config, verb adminVerb, req *l
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", verb, err)
 	}
+	resp.Life.warn(std.err)
 	return resp.Life, nil
+}
+
+// warn tells that the numbers of use are not the latest.
+func (r *lifeResponse) warn(w io.Writer) {
+	if r != nil && r.Behind != "" {
+		fmt.Fprintf(w, "warning: the numbers are from before: %s\n", r.Behind)
+	}
 }
 
 // parseGUID reads the GUID of a command line.

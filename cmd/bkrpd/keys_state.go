@@ -63,6 +63,7 @@ func newStateCommand(std stdio, state keystore.KeyState, cmd *cobra.Command) *co
 				rateText(k.PerDay), timeText(k.LastUsed, minutes, ""), k.callersPhrase())
 		}
 		k.warn(std.err)
+		resp.Life.warn(std.err)
 		return nil
 	})
 }

@@ -47,6 +47,9 @@ type lifeResponse struct {
 	Replicas []replicaEntry `json:"replicas,omitempty"`
 	Rotation *rotationEntry `json:"rotation,omitempty"`
 	KEK      *kekEntry      `json:"kek,omitempty"`
+	// Behind says why the numbers of use are from before what the server counted
+	// last; "" if they are not.
+	Behind string `json:"behind,omitempty"`
 }
 
 // lifeVerb does what one of the verbs asks for.

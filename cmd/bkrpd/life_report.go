@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"time"
 
 	"github.com/seed05845750/bkrp/dtyp"
@@ -69,22 +70,32 @@ type replicaEntry struct {
 	Serves  []dtyp.GUID `json:"serves,omitempty"`
 }
 
+// behind notes that the numbers are from before what the server counted last, and
+// gives every other error back.
+func (r *lifeResponse) behind(err error) error {
+	if errors.Is(err, keystore.ErrUsageBehind) {
+		r.Behind = err.Error()
+		return nil
+	}
+	return err
+}
+
 func listKeys(ctx context.Context, store *keystore.Store, _ *lifeRequest) (*lifeResponse, error) {
 	keys, err := store.Keys(ctx)
 	if err != nil {
 		return nil, err
 	}
+	resp := new(lifeResponse)
 	usages, err := store.Usages(ctx)
-	if err != nil {
+	if err := resp.behind(err); err != nil {
 		return nil, err
 	}
-	resp := new(lifeResponse)
 	for _, k := range keys {
 		e := entryOf(&k)
 		if u, used := usages[k.GUID]; used {
 			e.addUsage(&u)
 			callers, err := store.Callers(ctx, k.GUID)
-			if err != nil {
+			if err := resp.behind(err); err != nil {
 				return nil, err
 			}
 			e.addCallers(callers)
@@ -99,12 +110,13 @@ func showKey(ctx context.Context, store *keystore.Store, req *lifeRequest) (*lif
 	if err != nil {
 		return nil, err
 	}
+	resp := new(lifeResponse)
 	u, err := store.Usage(ctx, req.GUID)
-	if err != nil {
+	if err := resp.behind(err); err != nil {
 		return nil, err
 	}
 	callers, err := store.Callers(ctx, req.GUID)
-	if err != nil {
+	if err := resp.behind(err); err != nil {
 		return nil, err
 	}
 	e := entryOf(&k)
@@ -113,7 +125,8 @@ func showKey(ctx context.Context, store *keystore.Store, req *lifeRequest) (*lif
 	for _, d := range u.Days {
 		e.Days = append(e.Days, dayEntry{d.Day.Format(time.DateOnly), d.Unwraps})
 	}
-	return &lifeResponse{Keys: []keyEntry{e}}, nil
+	resp.Keys = []keyEntry{e}
+	return resp, nil
 }
 
 func entryOf(k *keystore.KeyInfo) keyEntry {
@@ -164,8 +177,9 @@ func whoUsed(ctx context.Context, store *keystore.Store, req *lifeRequest) (*lif
 	if _, err := store.KeyInfo(ctx, req.GUID); err != nil {
 		return nil, err
 	}
+	resp := new(lifeResponse)
 	c, err := store.Callers(ctx, req.GUID)
-	if err != nil {
+	if err := resp.behind(err); err != nil {
 		return nil, err
 	}
 	accounts, err := store.Accounts(ctx)
@@ -180,7 +194,8 @@ func whoUsed(ctx context.Context, store *keystore.Store, req *lifeRequest) (*lif
 	for i, k := range c.List {
 		e.List[i] = callerEntry{k.SID, k.LastDay.Format(time.DateOnly), names[k.SID]}
 	}
-	return &lifeResponse{Callers: e}, nil
+	resp.Callers = e
+	return resp, nil
 }
 
 func listReplicas(ctx context.Context, store *keystore.Store, _ *lifeRequest) (*lifeResponse, error) {
