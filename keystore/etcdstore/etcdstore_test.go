@@ -2,12 +2,14 @@ package etcdstore
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -165,30 +167,45 @@ func TestDamagedEntry(t *testing.T) {
 // A list that is too long for the time of one attempt, or of one operation, is
 // read in more pages.
 func TestListOverASlowWay(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	c := newFakeCluster()
 	for i := range 2 * pageSize {
 		c.put(fmt.Sprintf("%s%04d", DefaultPrefix, i), join(newWriteID(), []byte("1")))
 	}
-	m := &fakeMember{cluster: c}
-	s, err := Open(t.Context(), Options{Endpoints: []string{m.serve(t)}, Timeout: time.Second})
+	// A whole page never comes. A smaller one takes a third of an attempt's time:
+	// on a busy machine one may still be late, which costs one attempt of five.
+	const (
+		fits  = pageSize / 8
+		pause = DefaultTimeout / patienceShare / 3
+	)
+	var late, took atomic.Int64
+	m := &fakeMember{cluster: c, slow: func(ctx context.Context, r *pb.RangeRequest) error {
+		switch {
+		case r.KeysOnly: // Open looks whether it may read
+		case r.Limit > fits:
+			late.Add(1)
+			<-ctx.Done()
+			return status.FromContextError(ctx.Err()).Err()
+		default:
+			took.Add(int64(pause))
+			time.Sleep(pause)
+		}
+		return nil
+	}}
+	s, err := Open(t.Context(), Options{Endpoints: []string{m.serve(t)}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	var took time.Duration
-	c.mu.Lock()
-	c.slow = func(r *pb.RangeRequest) { // 4 ms an entry, and an attempt has 200 ms
-		pause := time.Duration(r.Limit) * 4 * time.Millisecond
-		took += pause
-		time.Sleep(pause)
-	}
-	c.mu.Unlock()
 	list, err := s.List(t.Context(), "")
 	if err != nil || len(list) != 2*pageSize {
 		t.Fatalf("%d entries, %v", len(list), err)
 	}
-	if took < s.timeout {
-		t.Errorf("it was not slow: %v", took)
+	if late.Load() != 1 {
+		t.Errorf("a whole page was asked for %d times, want once", late.Load())
+	}
+	if time.Duration(took.Load()) < DefaultTimeout {
+		t.Errorf("it was not slow: %v", time.Duration(took.Load()))
 	}
 }
 

@@ -24,8 +24,6 @@ type fakeCluster struct {
 	// after is asked after each transaction was done, with its number from 1
 	// on; an error takes the place of the answer.
 	after func(txn int) error
-	// slow is called before a range is read.
-	slow func(r *pb.RangeRequest)
 }
 
 // fakeMember is one way to ask the cluster.
@@ -35,6 +33,8 @@ type fakeMember struct {
 	cluster *fakeCluster
 	// watch answers a watch.
 	watch func(stream pb.Watch_WatchServer) error
+	// slow is called before a range is read; it holds nobody else up.
+	slow func(ctx context.Context, r *pb.RangeRequest) error
 }
 
 func newFakeCluster() *fakeCluster {
@@ -62,13 +62,15 @@ func (c *fakeCluster) header() *pb.ResponseHeader {
 }
 
 // Range answers for one key, or for a range.
-func (m *fakeMember) Range(_ context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+func (m *fakeMember) Range(ctx context.Context, r *pb.RangeRequest) (*pb.RangeResponse, error) {
+	if m.slow != nil && r.RangeEnd != nil {
+		if err := m.slow(ctx, r); err != nil {
+			return nil, err
+		}
+	}
 	c := m.cluster
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.slow != nil && r.RangeEnd != nil {
-		c.slow(r)
-	}
 	return c.read(r), nil
 }
 
