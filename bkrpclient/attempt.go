@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/seed05845750/bkrp"
-	"github.com/seed05845750/bkrp/internal/dcerpc"
 	"github.com/seed05845750/bkrp/internal/dclocator"
 )
 
@@ -58,8 +57,9 @@ func final(ctx context.Context, err error) bool {
 // attempt makes one attempt, in its share of the time that ctx leaves to those
 // that are left. dc is whom it was made at, "" if none was found.
 //
-// A connection that was kept and turns out to be gone is no failure of the
-// server, which may end connections as it likes: a fresh one takes its place.
+// A connection that was kept and turns out to be gone, or its logon to have
+// expired, is no failure of the server, which may end both as it likes: a fresh
+// one takes its place.
 func (d *Domain) attempt(ctx context.Context, r *record, req dclocator.Request, left int, what string, call func(context.Context, *Client) error) (dc string, err error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
@@ -119,15 +119,16 @@ func (d *Domain) run(ctx context.Context, r *record, k *kept, what string, call 
 }
 
 // answered says whether an error is what the server said, on a connection that
-// works.
+// works. A fault is not: it is what calls get whose logon has expired, and does not
+// say so.
 func answered(err error) bool {
 	var refused *ServerError
-	var fault dcerpc.Fault
-	return errors.As(err, &refused) || errors.As(err, &fault) || errors.Is(err, ErrResponse)
+	return errors.As(err, &refused) || errors.Is(err, ErrResponse)
 }
 
 // isGone says whether a call on a kept connection failed since that was not
-// there any more. A server that does not answer in time is another matter.
+// there any more, or its logon was not good any more. A server that does not
+// answer in time is another matter.
 func isGone(ctx context.Context, err error) bool {
 	return err != nil && !answered(err) && ctx.Err() == nil && !errors.Is(err, context.DeadlineExceeded)
 }

@@ -18,7 +18,9 @@ import (
 // Client is a logged-on connection to one BackupKey server. It is safe for
 // concurrent use; calls on one Client run one after the other. After a call
 // that ended with its context the connection is of no more use, and later
-// calls return ErrClosed.
+// calls return ErrClosed. Servers refuse calls when the logon has expired, with
+// Kerberos after some hours, with its ticket: dial anew then. A Domain does so by
+// itself.
 type Client struct {
 	cfg  Config
 	host string

@@ -383,6 +383,34 @@ func TestKeptConnections(t *testing.T) {
 	})
 }
 
+// TestKeptLogonExpires: on a connection whose logon has expired servers answer calls
+// by a fault. That is no failure of the server, nor is it for ever.
+func TestKeptLogonExpires(t *testing.T) {
+	cert := certificate(t)
+	var mu sync.Mutex
+	used := make(map[*dcerpc.Transport]int)
+	addr := startFakeCalls(t, func(c *dcerpc.Call) ([]byte, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if used[c.Transport]++; used[c.Transport] > 1 {
+			return nil, dcerpc.FaultAccessDenied
+		}
+		return backuprkey.Response{Data: cert}.Append(nil, c.ResponseEncoding()), nil
+	})
+	d := startDomain(t, &dcAt{DC: locatortest.DC{Name: "dc1"}, addr: addr})
+	c := d.open(t)
+	for range 3 {
+		if _, err := c.RetrieveKey(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if len(used) != 3 {
+		t.Errorf("%d connections, want one for each call", len(used))
+	}
+}
+
 func TestManyCallers(t *testing.T) {
 	s := startServer(t, bkrpserver.Config{})
 	relay := startRelay(t, s.addr)

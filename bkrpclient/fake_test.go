@@ -29,6 +29,20 @@ type answer func(q backuprkey.Request, enc ndr.Encoding) ([]byte, error)
 // answers as it is told. calls counts the calls.
 func startFake(t *testing.T, f answer) (addr string, calls *atomic.Int64) {
 	t.Helper()
+	calls = new(atomic.Int64)
+	return startFakeCalls(t, func(c *dcerpc.Call) ([]byte, error) {
+		calls.Add(1)
+		q, err := backuprkey.ParseRequest(c.Stub, c.Encoding)
+		if err != nil {
+			return nil, err
+		}
+		return f(q, c.ResponseEncoding())
+	}), calls
+}
+
+// startFakeCalls is startFake for who wants to see more of a call.
+func startFakeCalls(t *testing.T, handle func(c *dcerpc.Call) ([]byte, error)) (addr string) {
+	t.Helper()
 	mech := ntlm.NewAcceptor(ntlm.Config{
 		Source: ntlm.LocalSource(func(context.Context, string) (ntlm.LocalAccount, error) {
 			return ntlm.LocalAccount{Hash: ntlm.HashPassword(testPassword), SID: dtyp.MustParseSID("S-1-5-21-1-2-3-1104"), Name: testUser}, nil
@@ -39,22 +53,14 @@ func startFake(t *testing.T, f answer) (addr string, calls *atomic.Int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	calls = new(atomic.Int64)
 	rpc := &dcerpc.Server{
 		Acceptors: map[dcerpc.AuthType]gss.Acceptor{dcerpc.AuthSPNEGO: acceptor},
 		Interfaces: []dcerpc.Interface{{
 			UUID: backuprkey.InterfaceUUID, Major: 1, Opnums: 1,
-			Handle: func(_ context.Context, c *dcerpc.Call) ([]byte, error) {
-				calls.Add(1)
-				q, err := backuprkey.ParseRequest(c.Stub, c.Encoding)
-				if err != nil {
-					return nil, err
-				}
-				return f(q, c.ResponseEncoding())
-			},
+			Handle: func(_ context.Context, c *dcerpc.Call) ([]byte, error) { return handle(c) },
 		}},
 	}
-	return startSMB(t, acceptor, func(ctx context.Context, p *smb2.Pipe) { _ = rpc.ServeConn(ctx, p, dcerpc.Transport{}) }), calls
+	return startSMB(t, acceptor, func(ctx context.Context, p *smb2.Pipe) { _ = rpc.ServeConn(ctx, p, dcerpc.Transport{}) })
 }
 
 func startSMB(t *testing.T, acceptor gss.Acceptor, f smb2.PipeFunc) string {
