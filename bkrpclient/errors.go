@@ -43,7 +43,7 @@ type ServerError struct {
 
 // Error says what was refused, and what it usually means.
 func (e *ServerError) Error() string {
-	s := fmt.Sprintf("bkrpclient: %v: server answered %v", e.Action, e.Status)
+	s := fmt.Sprintf("bkrpclient: %v: server answered %s", e.Action, e.Status.String())
 	switch e.Status {
 	case bkrp.StatusInvalidAccess:
 		s += ": the secret belongs to another user, or was altered"

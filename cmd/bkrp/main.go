@@ -20,7 +20,7 @@ func main() {
 
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	return cli.Run(ctx, newRootCommand(stdin, stdout, stderr), args, stderr, exitCode)
+	return cli.Run(ctx, newRootCommand(stdin, stdout, stderr), args, stderr, cli.Failures{Code: exitCode, Advice: advice})
 }
 
 func exitCode(err error) int {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -184,14 +185,24 @@ type wrapped struct {
 }
 
 func parseWrapped(blob []byte) (*wrapped, error) {
-	if s, err := bkrp.ParseServerWrapped(blob); err == nil {
+	if len(blob) < 4 {
+		return nil, fmt.Errorf("%w: %d octets are no wrapped secret", bkrp.ErrFormat, len(blob))
+	}
+	switch binary.LittleEndian.Uint32(blob) {
+	case bkrp.ServerWrappedVersion:
+		s, err := bkrp.ParseServerWrapped(blob)
+		if err != nil {
+			return nil, err
+		}
 		return &wrapped{keyform.ServerWrap, s.KeyGUID, func(key []byte) (dtyp.SID, []byte, error) { return openServerWrapped(s, key) }}, nil
+	case bkrp.ClientWrappedVersion2, bkrp.ClientWrappedVersion3:
+		c, err := bkrp.ParseClientWrapped(blob)
+		if err != nil {
+			return nil, err
+		}
+		return &wrapped{keyform.ClientWrap, c.KeyGUID, func(key []byte) (dtyp.SID, []byte, error) { return openClientWrapped(c, key) }}, nil
 	}
-	c, err := bkrp.ParseClientWrapped(blob)
-	if err != nil {
-		return nil, err
-	}
-	return &wrapped{keyform.ClientWrap, c.KeyGUID, func(key []byte) (dtyp.SID, []byte, error) { return openClientWrapped(c, key) }}, nil
+	return nil, fmt.Errorf("%w: it is no wrapped secret, which begins with version 1, 2 or 3", bkrp.ErrFormat)
 }
 
 func openClientWrapped(w *bkrp.ClientWrapped, key []byte) (dtyp.SID, []byte, error) {

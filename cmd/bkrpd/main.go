@@ -33,7 +33,7 @@ type stdio struct {
 
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, std stdio) int {
-	return cli.Run(ctx, newRootCommand(std), args, std.err, nil)
+	return cli.Run(ctx, newRootCommand(std), args, std.err, cli.Failures{})
 }
 
 func newRootCommand(std stdio) *cobra.Command {

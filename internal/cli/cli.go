@@ -27,10 +27,19 @@ func (e UsageError) Unwrap() error { return e.Err }
 // Usagef makes a UsageError.
 func Usagef(format string, args ...any) error { return UsageError{fmt.Errorf(format, args...)} }
 
+// Failures say what becomes of errors other than a UsageError. The zero value has
+// ExitError for all of them, and no advice.
+type Failures struct {
+	// Code is the exit code.
+	Code func(error) int
+	// Advice is what to do about an error, or "".
+	Advice func(error) string
+}
+
 // Run carries out one command line and returns the exit code: ExitOK, ExitUsage
 // for a UsageError and for what cobra finds wrong before the command begins, or
-// what code says of any other error; ExitError if code is nil.
-func Run(ctx context.Context, root *cobra.Command, args []string, stderr io.Writer, code func(error) int) int {
+// what failures says of any other error.
+func Run(ctx context.Context, root *cobra.Command, args []string, stderr io.Writer, failures Failures) int {
 	began := false
 	noticeBegin(root, &began)
 	checkArguments(root)
@@ -43,14 +52,19 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stderr io.Writ
 	if !began {
 		err = UsageError{reword(cmd, err)}
 	}
-	fmt.Fprintf(stderr, "%s: %v\n", root.Name(), err)
+	fmt.Fprintf(stderr, "%s: %s\n", root.Name(), plain(err))
 	var usage UsageError
-	switch {
-	case errors.As(err, &usage):
+	if errors.As(err, &usage) {
 		fmt.Fprintln(stderr, usageHint(cmd))
 		return ExitUsage
-	case code != nil:
-		return code(err)
+	}
+	if failures.Advice != nil {
+		if next := failures.Advice(err); next != "" {
+			fmt.Fprintf(stderr, "next: %s\n", next)
+		}
+	}
+	if failures.Code != nil {
+		return failures.Code(err)
 	}
 	return ExitError
 }

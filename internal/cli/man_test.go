@@ -34,7 +34,7 @@ func judge() *cobra.Command {
 func TestManPage(t *testing.T) {
 	dir := t.TempDir()
 	var stderr bytes.Buffer
-	if code := Run(t.Context(), judge(), []string{"man", dir}, &stderr, nil); code != ExitOK {
+	if code := Run(t.Context(), judge(), []string{"man", dir}, &stderr, Failures{}); code != ExitOK {
 		t.Fatalf("exit code %d: %s", code, &stderr)
 	}
 	page, err := os.ReadFile(filepath.Join(dir, "court-judge.6"))
@@ -96,7 +96,7 @@ func TestOwnExitCodes(t *testing.T) {
 	var out, stderr bytes.Buffer
 	root := judge()
 	root.SetOut(&out)
-	if code := Run(t.Context(), root, []string{"help", "exit-codes"}, &stderr, nil); code != ExitOK {
+	if code := Run(t.Context(), root, []string{"help", "exit-codes"}, &stderr, Failures{}); code != ExitOK {
 		t.Fatalf("exit code %d: %s", code, &stderr)
 	}
 	if want := "\"court judge\" has codes of its own:\n\n  0  innocent\n  7  guilty\n"; !strings.Contains(out.String(), want) {

@@ -24,7 +24,7 @@ type Program func(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command
 func (p Program) run(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code = cli.Run(context.Background(), p(strings.NewReader(""), &out, &errs), args, &errs, nil)
+	code = cli.Run(context.Background(), p(strings.NewReader(""), &out, &errs), args, &errs, cli.Failures{})
 	return out.String(), errs.String(), code
 }
 
