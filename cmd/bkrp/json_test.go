@@ -15,6 +15,7 @@ import (
 	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/cli"
 	"github.com/seed05845750/bkrp/internal/cli/clitest"
+	"github.com/seed05845750/bkrp/internal/dclocator/locatortest"
 	"github.com/seed05845750/bkrp/internal/doctor"
 )
 
@@ -215,6 +216,22 @@ func TestJSONOfReports(t *testing.T) {
 	out, stderr, code := j.run("bkrp inspect", j.path("v2.blob")) // its fields are the kind's
 	if err := json.Unmarshal([]byte(out), &inspected); err != nil || code != cli.ExitOK || inspected.Kind != "client-wrapped-secret" || inspected.Fields == nil {
 		t.Errorf("exit code %d, %v, %+v: %s", code, err, inspected, stderr)
+	}
+}
+
+// A report of what is broken is printed too, and a domain without servers has an
+// empty list of them.
+func TestJSONOfDomainWithoutServers(t *testing.T) {
+	j := newJSONTest(t)
+	domain := locatortest.Start(t, "bkrp.example", &locatortest.DC{Name: "dc1"})
+	out, stderr, code := j.run("bkrp doctor", "other.example", "--dns", domain.DNS, "-U", `BKRP\alice`)
+	var examined struct {
+		Verdict doctor.Level
+		doctor.Report
+	}
+	clitest.DecodeJSON(t, "bkrp doctor", out, &examined)
+	if code != exitBroken || examined.Verdict != doctor.Broken || examined.Servers == nil || len(examined.Servers) != 0 || examined.Domain != "other.example" {
+		t.Errorf("exit code %d, %+v: %s", code, examined, stderr)
 	}
 }
 
