@@ -3,6 +3,7 @@ package interop
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -261,6 +262,15 @@ func TestKeysImport(t *testing.T) {
 		if !strings.Contains(errs, "warning: the keys are of the domain") {
 			t.Errorf("no warning of another domain's SIDs: %s", errs)
 		}
+	}
+	var imported struct {
+		Format string
+		Keys   []struct{ Current bool }
+	}
+	out, errs, code := try(t, nil, dc.Password(peers.Administrator)+"\n", append(args[:len(args):len(args)], "--json")...)
+	if err := json.Unmarshal([]byte(out), &imported); err != nil || code != 0 || imported.Format != "from-dc" || len(imported.Keys) != 3 ||
+		!imported.Keys[0].Current || !imported.Keys[1].Current || imported.Keys[2].Current {
+		t.Errorf("as JSON: exit code %d, %v: %s%s", code, err, out, errs)
 	}
 	unknown := append(args[:len(args):len(args)], "--key", "01234567-89ab-cdef-0123-456789abcdef")
 	if out, errs, code := try(t, nil, dc.Password(peers.Administrator)+"\n", unknown...); code == 0 || out != "" {

@@ -129,7 +129,7 @@ func (o *benchOptions) register(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.compareUser, "compare-user", "", "who calls the second server (default: the same); "+comparePasswordFileEnv+" names the file with the password")
 	cmd.Flags().IntVar(&o.comparePID, "compare-pid", 0, "the second server's process on this machine")
 	cmd.Flags().BoolVar(&o.anyServer, "yes-load-this-server", false, "put a server under load that is not on this machine")
-	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print JSON")
+	cli.AddJSONFlag(cmd, &o.asJSON)
 }
 
 // check looks at what does not need a server.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -9,6 +8,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/seed05845750/bkrp/internal/cli"
 )
 
 // benchReport is what --json prints.
@@ -183,7 +184,7 @@ func (r *benchReport) err() error {
 
 func (r *benchReport) print(w io.Writer, asJSON bool) error {
 	if asJSON {
-		return json.NewEncoder(w).Encode(r)
+		return cli.PrintJSON(w, r)
 	}
 	fmt.Fprintf(w, "machine  %v\n", r.Machine)
 	fmt.Fprintf(w, "load     %v\n", r.Load)

@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -36,6 +35,9 @@ its signature prove nothing: trust comes from the server that was logged on to.`
 			if asPEM && outF == "" {
 				return cli.Usagef("--pem goes with -o FILE")
 			}
+			if err := toFile(asJSON && outF != "", outF, stdout); err != nil {
+				return err
+			}
 			c, err := flags.dial(cmd.Context())
 			if err != nil {
 				return err
@@ -61,7 +63,7 @@ its signature prove nothing: trust comes from the server that was logged on to.`
 		},
 	}
 	flags.register(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cli.AddJSONFlag(cmd, &asJSON)
 	cmd.Flags().BoolVar(&asPEM, "pem", false, "write PEM instead of DER")
 	cmd.Flags().StringVarP(&outF, "out", "o", "", "the file to write the certificate to (- is standard output, and nothing else is printed)")
 	return cmd
@@ -94,7 +96,7 @@ func printCertificate(w io.Writer, cert *bkrp.Certificate, asJSON bool) error {
 		Size:      len(cert.Raw),
 	}
 	if asJSON {
-		return json.NewEncoder(w).Encode(v)
+		return cli.PrintJSON(w, v)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "key\t%s\n", v.Key)

@@ -94,7 +94,7 @@ servers of your own, which --yes-these-are-mine says.`,
 	cmd.Flags().BoolVar(&o.oracle, "oracle", false, "send malformed secrets, and compare the answers")
 	cmd.Flags().BoolVar(&o.mine, "yes-these-are-mine", false, "say that the servers are your own, for --oracle")
 	cmd.Flags().DurationVar(&o.limit, "limit", doctor.DefaultTimeout, "the longest the examination of one server may take")
-	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print JSON")
+	cli.AddJSONFlag(cmd, &o.asJSON)
 	return cmd
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -9,6 +8,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/seed05845750/bkrp/internal/cli"
 	"github.com/seed05845750/bkrp/internal/doctor"
 )
 
@@ -20,9 +20,7 @@ type doctorJSON struct {
 
 func printReport(w io.Writer, r *doctor.Report, asJSON bool) error {
 	if asJSON {
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(doctorJSON{r.Worst(), r})
+		return cli.PrintJSON(w, doctorJSON{r.Worst(), r})
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, s := range r.Servers {

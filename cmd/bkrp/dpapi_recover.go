@@ -41,6 +41,9 @@ was exported with the domain's authority opens it here (bkrp unwrap --help).
                  the key. It is as secret as the key.
   --format json  all of it, and how it was opened
 
+--json prints which key was written where, and how it was opened, and not the key. It
+needs -o FILE, since standard output is the key's otherwise.
+
 What is checked: that the domain key part is as it was wrapped, that the caller
 is its owner (by a server), and that what it holds is as long as a master key. A
 file whose name or folder is another key's or user's gets a warning. Nothing else
@@ -50,6 +53,9 @@ decrypts proves that the master key is the right one.`,
   bkrp dpapi recover 7fc19508-7b85-4a7c-9e5d-15f9e00e7ce5 --key-file domain.pvk --format sha1`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := toFile(flags.asJSON, outF, stdout); err != nil {
+				return err
+			}
 			if err := checkFormat(format, outF, stdout); err != nil {
 				return err
 			}
@@ -68,7 +74,13 @@ decrypts proves that the master key is the right one.`,
 				return err
 			}
 			defer clear(text)
-			return writeOutput(outF, stdout, text)
+			if err := writeOutput(outF, stdout, text); err != nil || !flags.asJSON {
+				return err
+			}
+			return cli.PrintJSON(stdout, recoveredReport{
+				GUID: r.key.GUID, OpenedBy: r.by.by, place: flags.place(), Owner: r.by.owner,
+				File: args[0], Format: format, Out: outF, Size: len(text),
+			})
 		},
 	}
 	flags.register(cmd)
@@ -128,7 +140,7 @@ func (f *openFlags) recover(ctx context.Context, file *dpapi.MasterKeyFile, stde
 		if err != nil {
 			return nil, err
 		}
-		r.by = &opened{owner: o.owner, key: o.key}
+		r.by = &opened{wrapped: o.wrapped, owner: o.owner, by: o.by}
 		return o.secret, nil
 	})
 	if err != nil {
@@ -139,7 +151,7 @@ func (f *openFlags) recover(ctx context.Context, file *dpapi.MasterKeyFile, stde
 	if !r.by.owner.IsZero() {
 		whose = r.by.owner.String()
 	}
-	fmt.Fprintf(stderr, "%v of %s, opened by %s\n", key, whose, r.by.key)
+	fmt.Fprintf(stderr, "%v of %s, opened by %s\n", key, whose, r.by.by)
 	return r, nil
 }
 
@@ -183,7 +195,7 @@ type recoveredJSON struct {
 }
 
 func (r *recovered) json() ([]byte, error) {
-	v := recoveredJSON{GUID: r.key.GUID.String(), OpenedBy: r.by.key, Key: hex.EncodeToString(r.key.Octets())}
+	v := recoveredJSON{GUID: r.key.GUID.String(), OpenedBy: r.by.by, Key: hex.EncodeToString(r.key.Octets())}
 	sum := r.key.SHA1()
 	v.SHA1 = hex.EncodeToString(sum[:])
 	if !r.by.owner.IsZero() {

@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/seed05845750/bkrp/internal/cli"
 )
 
 // maxInput bounds what is read from a file or from standard input, in octets:
@@ -72,6 +74,16 @@ func writeOutput(name string, out io.Writer, b []byte) error {
 		return fmt.Errorf("writing %s: %w", name, err)
 	}
 	return os.Rename(f.Name(), name)
+}
+
+// toFile is nil unless JSON is to be printed to out where what has the name goes:
+// what is a payload and what describes it do not mix.
+func toFile(asJSON bool, name string, out io.Writer) error {
+	info, err := os.Stat(name)
+	if asJSON && (name == "" || name == "-" || err == nil && isFile(out, info)) {
+		return cli.Usagef("--json: it goes to standard output; name another file by -o")
+	}
+	return nil
 }
 
 // isFile tells whether out is the file that info describes.

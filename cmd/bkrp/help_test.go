@@ -11,7 +11,7 @@ import (
 	"github.com/seed05845750/bkrp/internal/cli/clitest"
 )
 
-func TestHelp(t *testing.T) { clitest.Test(t, newRootCommand) }
+func TestHelp(t *testing.T) { clitest.Test(t, newRootCommand, nil) }
 
 // Each exit code that is documented is given, and for what it is said to be.
 func TestExitCodes(t *testing.T) {

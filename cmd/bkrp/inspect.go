@@ -1,12 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"github.com/seed05845750/bkrp/internal/cli"
 )
 
 // newInspectCommand is "bkrp inspect".
@@ -36,15 +37,13 @@ Of what is secret only the length is shown.`,
 				return err
 			}
 			if asJSON {
-				enc := json.NewEncoder(stdout)
-				enc.SetIndent("", "  ")
-				return enc.Encode(r)
+				return cli.PrintJSON(stdout, r)
 			}
 			_, err = io.WriteString(stdout, r.text())
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cli.AddJSONFlag(cmd, &asJSON)
 	return cmd
 }
 

@@ -30,7 +30,7 @@ func inspectClientWrapped(data []byte) (*report, error) {
 	if w.Version == bkrp.ClientWrappedVersion3 {
 		ciphers, section = "AES-256 and SHA-512", "2.2.2, version 3"
 	}
-	r := newReport("client-wrapped-secret", "Client-Side-Wrapped Secret", section, data)
+	r := newReport(clientWrapped, "Client-Side-Wrapped Secret", section, data)
 	r.add("dwVersion", "version", int(w.Version)).note = ciphers
 	r.add("guidKey", "key", w.KeyGUID.String()).note = "the domain's key pair that opens it"
 	r.octets("EncryptedSecret", "encrypted_secret", len(w.EncryptedSecret), fmt.Sprintf("RSA of %d bits", 8*len(w.EncryptedSecret)))
@@ -48,7 +48,7 @@ func inspectServerWrapped(data []byte) (*report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := newReport("server-wrapped-secret", "ServerWrap secret", "2.2.4", data)
+	r := newReport(serverWrapped, "ServerWrap secret", "2.2.4", data)
 	r.add("GUID_of_Wrapping_Key", "key", w.KeyGUID.String()).note = "the domain's symmetric key that opens it"
 	r.octets("Payload_Length", "secret", int(w.PayloadLength), "the secret")
 	r.octets("R2", "r2", len(w.R2), "salt")

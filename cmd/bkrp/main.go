@@ -48,6 +48,9 @@ The password is asked for on the terminal, or is the first line of the file that
 BKRP_PASSWORD_FILE names. It never stands on the command line. With --kerberos
 the tickets that kinit got take its place.
 
+Every command takes --json: programs get one object on standard output, and what is
+for people goes to standard error.
+
 "bkrp help exit-codes" says how programs see what came of a command, and "bkrp help
 completion" how a shell completes one.`,
 		Example: `  bkrp wrap --server dc1.example.com -U 'EXAMPLE\alice' -i disk.key -o disk.wrapped

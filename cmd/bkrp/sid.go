@@ -1,11 +1,12 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"github.com/seed05845750/bkrp/internal/cli"
 )
 
 // newSIDCommand is "bkrp sid".
@@ -33,13 +34,13 @@ log-on works.`,
 				return err
 			}
 			if asJSON {
-				return json.NewEncoder(stdout).Encode(map[string]string{"sid": sid.String()})
+				return cli.PrintJSON(stdout, map[string]string{"sid": sid.String()})
 			}
 			_, err = fmt.Fprintln(stdout, sid)
 			return err
 		},
 	}
 	flags.register(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cli.AddJSONFlag(cmd, &asJSON)
 	return cmd
 }

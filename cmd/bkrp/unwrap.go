@@ -16,15 +16,17 @@ import (
 type openFlags struct {
 	client clientFlags
 	keys   keyFlags
+	asJSON bool
 }
 
 func (f *openFlags) register(cmd *cobra.Command) {
 	f.keys.register(cmd)
 	f.client.register(cmd, keyFileFlag)
+	cli.AddJSONFlag(cmd, &f.asJSON)
 }
 
-// open opens a wrapped secret of either kind. Only a key at hand tells whose it
-// is. The caller clears the result.
+// open opens a wrapped secret of either kind. A key at hand tells whose it is; a
+// server is asked who the caller is for JSON alone. The caller clears the result.
 func (f *openFlags) open(ctx context.Context, blob []byte, stderr io.Writer) (*opened, error) {
 	if err := f.keys.check(); err != nil {
 		return nil, err
@@ -45,7 +47,11 @@ func (f *openFlags) open(ctx context.Context, blob []byte, stderr io.Writer) (*o
 	if err != nil {
 		return nil, fmt.Errorf("opening what is wrapped under %s key %v: %w", w.kind, w.key, err)
 	}
-	return &opened{key: fmt.Sprintf("%s key %v", w.kind, w.key), secret: secret}, nil
+	o := &opened{wrapped: w, by: fmt.Sprintf("%s key %v", w.kind, w.key), secret: secret}
+	if f.asJSON {
+		o.owner = callerSID(ctx, c, stderr)
+	}
+	return o, nil
 }
 
 // newUnwrapCommand is "bkrp unwrap".
@@ -64,11 +70,17 @@ With --key-file it is opened here, by a key of the domain that was exported with
 the domain's authority: without the server, and whoever it belongs to. The SID of
 the owner goes to standard error. The file is a key as a domain controller stores
 it (the LSA secret), PVK, PEM, or what bkrpd keys export writes; the latter takes
---identity. If it is another key, the GUID of the one that is needed is said.`,
+--identity. If it is another key, the GUID of the one that is needed is said.
+
+--json prints what was opened, by what, and whose it is. It needs -o FILE, since
+standard output is the secret's otherwise.`,
 		Example: `  bkrp unwrap --server dc1.example.com -U 'EXAMPLE\alice' -i disk.wrapped | cryptsetup open --key-file - /dev/sdb1 data
   bkrp unwrap --key-file keys.age --identity me.key -i disk.wrapped -o disk.secret`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := toFile(flags.asJSON, outF, stdout); err != nil {
+				return err
+			}
 			blob, err := readInput(in, stdin)
 			if err != nil {
 				return err
@@ -82,9 +94,14 @@ it (the LSA secret), PVK, PEM, or what bkrpd keys export writes; the latter take
 			}
 			defer clear(o.secret)
 			if !o.owner.IsZero() {
-				fmt.Fprintf(stderr, "a secret of %v, opened by %s\n", o.owner, o.key)
+				fmt.Fprintf(stderr, "a secret of %v, opened by %s\n", o.owner, o.by)
 			}
-			return writeOutput(outF, stdout, o.secret)
+			if err := writeOutput(outF, stdout, o.secret); err != nil || !flags.asJSON {
+				return err
+			}
+			return cli.PrintJSON(stdout, secretReport{
+				wrappedReport: o.report(), place: flags.place(), Owner: o.owner, Out: outF, Size: len(o.secret),
+			})
 		},
 	}
 	flags.register(cmd)

@@ -42,10 +42,11 @@ func (f *keyFlags) check() error {
 	return nil
 }
 
-// opened is a wrapped secret that was opened by a key at hand.
+// opened is a wrapped secret that was opened. Whose it is, is zero where nobody says.
 type opened struct {
+	*wrapped
 	owner  dtyp.SID
-	key    string // its kind and GUID
+	by     string // the key's kind and GUID
 	secret []byte
 }
 
@@ -145,7 +146,7 @@ func (f *keyFlags) openBy(keys keyRing, w *wrapped) (*opened, error) {
 		sid, secret, err := w.open(k.Secret)
 		switch {
 		case err == nil:
-			return &opened{owner: sid, key: k.String(), secret: secret}, nil
+			return &opened{wrapped: w, owner: sid, by: k.String(), secret: secret}, nil
 		case !keys.nameless:
 			return nil, fmt.Errorf("opening it by %v of %s: %w", k, f.file, err)
 		}
@@ -178,8 +179,9 @@ func someOf(names []string) string {
 
 // wrapped is a wrapped secret of either kind.
 type wrapped struct {
-	kind keyform.Kind
-	key  dtyp.GUID
+	kind    keyform.Kind
+	version uint32 // of its form
+	key     dtyp.GUID
 	// open opens it by its key as an LSA secret.
 	open func(key []byte) (owner dtyp.SID, secret []byte, err error)
 }
@@ -194,13 +196,13 @@ func parseWrapped(blob []byte) (*wrapped, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &wrapped{keyform.ServerWrap, s.KeyGUID, func(key []byte) (dtyp.SID, []byte, error) { return openServerWrapped(s, key) }}, nil
+		return &wrapped{keyform.ServerWrap, bkrp.ServerWrappedVersion, s.KeyGUID, func(key []byte) (dtyp.SID, []byte, error) { return openServerWrapped(s, key) }}, nil
 	case bkrp.ClientWrappedVersion2, bkrp.ClientWrappedVersion3:
 		c, err := bkrp.ParseClientWrapped(blob)
 		if err != nil {
 			return nil, err
 		}
-		return &wrapped{keyform.ClientWrap, c.KeyGUID, func(key []byte) (dtyp.SID, []byte, error) { return openClientWrapped(c, key) }}, nil
+		return &wrapped{keyform.ClientWrap, c.Version, c.KeyGUID, func(key []byte) (dtyp.SID, []byte, error) { return openClientWrapped(c, key) }}, nil
 	}
 	return nil, fmt.Errorf("%w: it is no wrapped secret, which begins with version 1, 2 or 3", bkrp.ErrFormat)
 }

@@ -18,6 +18,7 @@ func newWrapCommand(stdin io.Reader, stdout io.Writer) *cobra.Command {
 		version  uint32
 		sid      string
 		in, outF string
+		asJSON   bool
 	)
 	cmd := &cobra.Command{
 		Use:   "wrap {--server HOST[:PORT] | --domain DNSNAME} -U DOMAIN\\NAME [-i FILE] [-o FILE]",
@@ -29,7 +30,10 @@ only its owner, logged on to a server of the domain, gets the secret back.
                  does not travel. At most 205 octets (version 2) or 181 (version
                  3) with a 2048-bit key.
   --mode server  has the server wrap it; any length up to the server's limit.
-  --mode auto    client if the secret is short enough for it, server otherwise.`,
+  --mode auto    client if the secret is short enough for it, server otherwise.
+
+--json prints what was made, and whose it is. It needs -o FILE, since standard output
+is the wrapped secret's otherwise.`,
 		Example: `  head -c 32 /dev/urandom | bkrp wrap --server dc1.example.com -U 'EXAMPLE\alice' -o disk.wrapped
   bkrp wrap --domain example.com -k -i disk.key -o disk.wrapped
   bkrp wrap --server dc1.example.com -U 'EXAMPLE\alice' --mode server -i notes.txt -o notes.wrapped`,
@@ -37,6 +41,9 @@ only its owner, logged on to a server of the domain, gets the secret back.
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o, err := wrapOptions(mode, version, sid)
 			if err != nil {
+				return err
+			}
+			if err := toFile(asJSON, outF, stdout); err != nil {
 				return err
 			}
 			if outF == "" && cli.IsTerminal(stdout) {
@@ -56,7 +63,18 @@ only its owner, logged on to a server of the domain, gets the secret back.
 			if err != nil {
 				return err
 			}
-			return writeOutput(outF, stdout, blob)
+			if err := writeOutput(outF, stdout, blob); err != nil || !asJSON {
+				return err
+			}
+			r, err := madeReport(blob)
+			if err != nil {
+				return err
+			}
+			if r.Owner = o.SID; o.SID.IsZero() || r.Kind == serverWrapped {
+				r.Owner = callerSID(cmd.Context(), c, cmd.ErrOrStderr())
+			}
+			r.place, r.Out = flags.place(), outF
+			return cli.PrintJSON(stdout, r)
 		},
 	}
 	cmd.Flags().BoolVar(&flags.domain.fallBack, "fall-back", false, "with --domain: have the server wrap the secret when the domain's public key is not to be had, as Windows does; whoever can bring that about then chooses for you")
@@ -67,6 +85,7 @@ only its owner, logged on to a server of the domain, gets the secret back.
 	cmd.Flags().StringVar(&sid, "sid", "", "whom the secret will belong to, in mode client (default: the caller, as the server names it)")
 	cmd.Flags().StringVarP(&in, "in", "i", "", "the file that holds the secret (default: standard input)")
 	cmd.Flags().StringVarP(&outF, "out", "o", "", "the file to write the wrapped secret to, mode 0600 (default: standard output)")
+	cli.AddJSONFlag(cmd, &asJSON)
 	return cmd
 }
 

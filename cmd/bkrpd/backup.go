@@ -43,7 +43,7 @@ The file is always encrypted: to the age recipients given by --to and --to-file,
 one of whom opens it, or by --split K/N to a fresh key in N shares, any K of which
 open it. The shares are printed once, to standard output or into files of mode 0600
 in --shares-dir, and are nowhere else: give each to somebody else. Both ways can be
-chosen together.
+chosen together. Where shares go to standard output, there is no --json.
 
 What was wrapped under the keys can be opened by whoever can open the file; each
 backup stands in the audit trail. Try it with "bkrpd drill", and each time again.`,
@@ -64,19 +64,21 @@ backup stands in the audit trail. Try it with "bkrpd drill", and each time again
 		},
 	}
 	addConfigFlag(cmd, &file)
-	cmd.Flags().StringVarP(&o.Output, "output", "o", "", "the file to make")
+	cmd.Flags().StringVarP(&o.Output, "out", "o", "", "the file to make")
 	cmd.Flags().StringArrayVar(&o.To, "to", nil, "age recipient who can open the file; may be given again")
 	cmd.Flags().StringArrayVar(&o.ToFiles, "to-file", nil, "file of age recipients, one a line; may be given again")
 	cmd.Flags().StringVar(&o.Split, "split", "", "K/N: make N shares, any K of which open the file")
 	cmd.Flags().StringVar(&o.SharesDir, "shares-dir", "", "directory for the shares, one file each (default: standard output)")
 	cmd.Flags().BoolVar(&o.SkipDamaged, "skip-damaged", false, "write what is whole of a store that is damaged")
-	cmd.MarkFlagRequired("output")
+	cli.AddJSONFlag(cmd, &o.asJSON)
+	cmd.MarkFlagRequired("out")
 	return cmd
 }
 
 // backupPlan is what is asked for, and the shares that were made for it.
 type backupPlan struct {
 	output, sharesDir string
+	asJSON            bool
 	request           backupRequest
 	verifier          *split.Verifier
 	shares            []*split.Share
@@ -88,15 +90,17 @@ func (p *backupPlan) clear() { clearShares(p.shares) }
 func (o *backupOptions) plan() (*backupPlan, error) {
 	switch {
 	case o.Output == "":
-		return nil, cli.Usagef("--output: it is empty")
+		return nil, cli.Usagef("--out: it is empty")
 	case o.Output == "-":
-		return nil, cli.Usagef("--output -: a backup goes to a file, and says so when it is on the disk")
+		return nil, cli.Usagef("--out -: a backup goes to a file, and says so when it is on the disk")
 	case o.Split == "" && len(o.To)+len(o.ToFiles) == 0:
 		return nil, cli.Usagef("backup: say by --to, --to-file or --split who can open the file; it is never written in the clear")
 	case o.Split == "" && o.SharesDir != "":
 		return nil, cli.Usagef("--shares-dir: there are no shares without --split")
+	case o.Split != "" && o.SharesDir == "" && o.asJSON:
+		return nil, cli.Usagef("--json: the shares of --split go to standard output; name a directory for them by --shares-dir")
 	}
-	p := &backupPlan{output: o.Output, sharesDir: o.SharesDir}
+	p := &backupPlan{output: o.Output, sharesDir: o.SharesDir, asJSON: o.asJSON}
 	p.request.SkipDamaged = o.SkipDamaged
 	recipients, err := o.recipients()
 	if err != nil {
@@ -149,11 +153,11 @@ func runBackup(ctx context.Context, std stdio, cfg *config, p *backupPlan) error
 	if resp.Backup == nil || len(resp.Backup.Sealed) == 0 {
 		return errors.New("backup: the daemon sent none: is it an older version?")
 	}
-	report := std.out
+	text := std.text(p.asJSON)
 	show := func() error { return nil }
 	var made []string
 	if p.verifier != nil && p.sharesDir == "" {
-		report = std.err // nothing but shares goes where they go
+		text = std.err // nothing but shares goes where they go
 		show = func() error { return printShares(std.out, p) }
 	} else if p.verifier != nil {
 		show = func() error {
@@ -164,28 +168,22 @@ func runBackup(ctx context.Context, std stdio, cfg *config, p *backupPlan) error
 	if err := writeBackup(p.output, resp.Backup.Sealed, show); err != nil {
 		return fmt.Errorf("backup: %w", errors.Join(err, removeAll(made))) // shares of nothing
 	}
-	m := &resp.Backup.Manifest
-	for _, name := range m.Damaged {
-		fmt.Fprintf(std.err, "warning: %s is damaged in the store, and is not in the backup\n", backup.Shown(name))
-	}
-	for _, problem := range resp.Backup.Problems {
-		fmt.Fprintf(std.err, "warning: %s\n", backup.Shown(problem))
-	}
-	for _, k := range m.Keys {
-		if k.InToken {
-			fmt.Fprintf(std.err, "warning: the private half of key %v is in a token, and not in the backup\n", k.GUID)
+	resp.Backup.warn(std.err)
+	if p.asJSON {
+		err = cli.PrintJSON(std.out, resp.Backup.report(p, made))
+	} else {
+		m := &resp.Backup.Manifest
+		fmt.Fprintf(text, "backed up %s to %s: %s\n", m.Domain.DNSName, p.output, countEntries(len(m.Keys), m.Accounts, m.Entries))
+		if len(made) > 0 {
+			fmt.Fprintf(text, "%d shares are in %s, any %d of which open it\n", len(made), p.sharesDir, p.verifier.K())
 		}
-	}
-	fmt.Fprintf(report, "backed up %s to %s: %s\n", m.Domain.DNSName, p.output, countEntries(len(m.Keys), m.Accounts, m.Entries))
-	if len(made) > 0 {
-		fmt.Fprintf(report, "%d shares are in %s, any %d of which open it\n", len(made), p.sharesDir, p.verifier.K())
 	}
 	hint := ""
 	if p.verifier == nil {
 		hint = " --identity FILE"
 	}
-	fmt.Fprintf(report, "try it: bkrpd drill %s%s\n", p.output, hint)
-	return nil
+	fmt.Fprintf(text, "try it: bkrpd drill %s%s\n", p.output, hint)
+	return err
 }
 
 // shareText is a share as it is given to somebody.

@@ -31,7 +31,7 @@ loopback port, and then goes through the protocol as a client would, over SMB:
 it fetches the domain key, wraps a secret in each of the three ways, has each
 opened for its owner and refused to the other user, restarts the server on the
 same store, and opens all of them again. It exits 0 only if all of that held,
-and leaves nothing behind.`,
+and leaves nothing behind. What it prints is for people.`,
 		Example: `  bkrpd demo`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -85,11 +85,11 @@ func runDemo(ctx context.Context, std stdio) (err error) {
 // init makes the domain and its two users.
 func (d *demo) init(ctx context.Context, dir string) error {
 	d.head("A throw-away domain in %s", dir)
-	file, err := initDomain(ctx, initOptions{Dir: dir, Domain: "bkrp.example", NetBIOS: "BKRP"})
+	made, err := initDomain(ctx, initOptions{Dir: dir, Domain: "bkrp.example", NetBIOS: "BKRP"})
 	if err != nil {
 		return err
 	}
-	if d.cfg, err = loadConfig(file, nil); err != nil {
+	if d.cfg, err = loadConfig(made.Config, nil); err != nil {
 		return err
 	}
 	d.cfg.Listen = []string{"127.0.0.1:0"}

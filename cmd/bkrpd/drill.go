@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/seed05845750/bkrp/bkrpserver"
 	"github.com/seed05845750/bkrp/internal/backup"
+	"github.com/seed05845750/bkrp/internal/cli"
 	"github.com/seed05845750/bkrp/keystore"
 )
 
@@ -47,9 +47,7 @@ and is reported as such. The exit code is 0 if everything else works.
 			}
 			r.File = args[0]
 			if asJSON {
-				e := json.NewEncoder(std.out)
-				e.SetIndent("", "  ")
-				err = e.Encode(r)
+				err = cli.PrintJSON(std.out, r)
 			} else {
 				err = r.print(std.out)
 			}
@@ -60,7 +58,7 @@ and is reported as such. The exit code is 0 if everything else works.
 		},
 	}
 	o.addFlags(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the report as JSON")
+	cli.AddJSONFlag(cmd, &asJSON)
 	return cmd
 }
 

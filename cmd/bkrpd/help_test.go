@@ -15,6 +15,9 @@ import (
 func TestHelp(t *testing.T) {
 	clitest.Test(t, func(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 		return newRootCommand(stdio{stdin, stdout, stderr})
+	}, map[string]string{
+		"demo":  "it is for people",
+		"serve": "it prints addresses, and its log is JSON by log.format",
 	})
 }
 

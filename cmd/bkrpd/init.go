@@ -36,7 +36,10 @@ type initOptions struct {
 
 // newInitCommand is "bkrpd init".
 func newInitCommand(std stdio) *cobra.Command {
-	var o initOptions
+	var (
+		o      initOptions
+		asJSON bool
+	)
 	cmd := &cobra.Command{
 		Use:   "init --dir DIR --domain DNSNAME",
 		Short: "make a domain: its store, its SID, its key-encryption key, its configuration",
@@ -62,12 +65,16 @@ SID is given by --sid.`,
 		Example: `  bkrpd init --dir /var/lib/bkrpd --domain example.com --netbios EXAMPLE`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			file, err := initDomain(cmd.Context(), o)
+			made, err := initDomain(cmd.Context(), o)
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(std.out, "made the domain %s; its configuration is %s\n", o.Domain, file)
-			fmt.Fprintf(std.out, "add users with: bkrpd user add NAME --config %s\n", file)
+			if !asJSON {
+				fmt.Fprintf(std.out, "made the domain %s; its configuration is %s\n", o.Domain, made.Config)
+			} else if err := cli.PrintJSON(std.out, made); err != nil {
+				return err
+			}
+			fmt.Fprintf(std.text(asJSON), "add users with: bkrpd user add NAME --config %s\n", made.Config)
 			return nil
 		},
 	}
@@ -77,34 +84,46 @@ SID is given by --sid.`,
 	cmd.Flags().StringVar(&o.SID, "sid", "", "SID of an existing domain that is to be served (default: a random one)")
 	cmd.Flags().StringVar(&o.KEK, "kek", "", "what seals the store, file:PATH (made if it is not there), passphrase-file:PATH or kms:pkcs11:URI (made if it is not there) (default: file:kek.bin)")
 	cmd.Flags().StringArrayVar(&o.Set, "set", nil, "another value of the configuration, KEY=VALUE as in smb.encryption=require; the elements of a list are separated by commas; may be repeated")
+	cli.AddJSONFlag(cmd, &asJSON)
 	cmd.MarkFlagRequired("dir")
 	cmd.MarkFlagRequired("domain")
 	return cmd
 }
 
-// initDomain makes a domain and returns its configuration file. The
-// configuration is written last: where it stands, the domain is whole.
-func initDomain(ctx context.Context, o initOptions) (file string, err error) {
+// madeDomain is what init made, and where, as --json prints it.
+type madeDomain struct {
+	Config string          `json:"config"`
+	Domain keystore.Domain `json:"domain"`
+	Store  string          `json:"store"` // the file, or the cluster
+	KEK    kekURI          `json:"kek"`
+}
+
+// initDomain makes a domain. The configuration is written last: where it stands,
+// the domain is whole.
+func initDomain(ctx context.Context, o initOptions) (*madeDomain, error) {
 	if o.Dir == "" {
-		return "", cli.Usagef("--dir: it is empty")
+		return nil, cli.Usagef("--dir: it is empty")
 	}
-	file = filepath.Join(o.Dir, configName)
+	file := filepath.Join(o.Dir, configName)
 	if _, err := os.Lstat(file); err == nil {
-		return "", fmt.Errorf("%s exists: this directory holds a domain already", file)
+		return nil, fmt.Errorf("%s exists: this directory holds a domain already", file)
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+		return nil, err
 	}
 	cfg, err := initConfig(o)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
-		return "", err
+		return nil, err
 	}
-	if err := createStore(ctx, o.Dir, cfg); err != nil {
-		return "", err
+	resolved := *cfg
+	resolved.resolve(o.Dir)
+	made := &madeDomain{Config: file, Domain: resolved.Domain.stored(), Store: resolved.Store.place(), KEK: resolved.Seal.KEK}
+	if err := createStore(ctx, &resolved); err != nil {
+		return nil, err
 	}
-	return file, writeConfig(file, cfg)
+	return made, writeConfig(file, cfg)
 }
 
 // initConfig is the default configuration with the domain filled in.
@@ -178,21 +197,22 @@ func (c *config) setText(setting string) error {
 	return fmt.Errorf("%q: is not KEY=VALUE with a key of the configuration", key)
 }
 
+// stored is the domain as a store has it.
+func (c *domainConfig) stored() keystore.Domain {
+	return keystore.Domain{DNSName: c.Name, NetBIOSName: c.NetBIOS, SID: c.SID}
+}
+
 // createStore makes the sealed store and, unless there is one, its key file.
-func createStore(ctx context.Context, dir string, cfg *config) error {
-	c := *cfg
-	c.resolve(dir)
-	sealer, err := createKEK(ctx, &c)
+func createStore(ctx context.Context, c *config) error {
+	sealer, err := createKEK(ctx, c)
 	if err != nil {
 		return err
 	}
-	backend, err := createBackend(ctx, &c)
+	backend, err := createBackend(ctx, c)
 	if err != nil {
 		return errors.Join(err, closeKEK(sealer))
 	}
-	err = keystore.Create(ctx, backend, sealer, keystore.Domain{
-		DNSName: c.Domain.Name, NetBIOSName: c.Domain.NetBIOS, SID: c.Domain.SID,
-	})
+	err = keystore.Create(ctx, backend, sealer, c.Domain.stored())
 	return errors.Join(err, backend.Close(), closeKEK(sealer))
 }
 

@@ -27,6 +27,8 @@ type exportOptions struct {
 	Output    string
 	To        []string
 	ToFiles   []string
+
+	asJSON bool
 }
 
 // newKeysExportCommand is "bkrpd keys export".
@@ -44,7 +46,7 @@ ever wrapped under the keys in it; each export stands in the audit trail.
 
 The file is encrypted by age to the recipients given by --to (age1..., which
 age-keygen makes) and --to-file (a file of them); any one of them opens it. With -o -
-it goes to standard output.
+it goes to standard output, and there is no --json.
 
 Other programs read one key in the clear, which has to be asked for by --plaintext:
 
@@ -76,12 +78,13 @@ the file.`,
 	}
 	addConfigFlag(cmd, &file)
 	cmd.Flags().BoolVar(&o.All, "all", false, "export every key of the store")
-	cmd.Flags().StringVarP(&o.Output, "output", "o", "", "the file to make")
+	cmd.Flags().StringVarP(&o.Output, "out", "o", "", "the file to make")
 	cmd.Flags().StringVar(&o.Form, "format", string(keyform.Age), "age, lsa, pvk or pem")
 	cmd.Flags().BoolVar(&o.Plaintext, "plaintext", false, "write the key in the clear")
 	cmd.Flags().StringArrayVar(&o.To, "to", nil, "age recipient who can open the file; may be given again")
 	cmd.Flags().StringArrayVar(&o.ToFiles, "to-file", nil, "file of age recipients, one a line; may be given again")
-	cmd.MarkFlagRequired("output")
+	cli.AddJSONFlag(cmd, &o.asJSON)
+	cmd.MarkFlagRequired("out")
 	return cmd
 }
 
@@ -103,7 +106,9 @@ func (o *exportOptions) check() (guids []dtyp.GUID, err error) {
 	encrypted := len(o.To)+len(o.ToFiles) != 0
 	switch {
 	case o.Output == "":
-		return nil, cli.Usagef("--output: it is empty")
+		return nil, cli.Usagef("--out: it is empty")
+	case o.Output == "-" && o.asJSON:
+		return nil, cli.Usagef("--json: with -o - the keys go to standard output; name a file")
 	case (len(guids) == 0) != o.All:
 		return nil, cli.Usagef("keys export: name keys by their GUIDs, or all by --all")
 	case form.Plaintext() && !o.Plaintext:
@@ -151,19 +156,18 @@ func (o *exportOptions) recipients() (all []age.Recipient, err error) {
 // asked for: what fails for the file's sake leaves no trace of an export.
 func exportKeys(ctx context.Context, std stdio, cfg *config, o *exportOptions, guids []dtyp.GUID, recipients []age.Recipient) error {
 	form := keyform.Form(o.Form)
-	var exported []string
+	done := exportedEntry{Out: o.Output, Format: form, Left: []dtyp.GUID{}}
 	write := func(w io.Writer) error {
 		resp, err := ask(ctx, std, cfg, &adminRequest{Verb: verbKeysExport, Form: o.Form, GUIDs: guids})
 		if err != nil {
 			return fmt.Errorf("%s: %w", verbKeysExport, err)
 		}
 		defer clearKeys(resp.Keys)
+		done.Left = append(done.Left, resp.Left...)
 		for _, guid := range resp.Left {
 			fmt.Fprintf(std.err, "warning: key %v is not exported: its private half is in a token and does not leave it\n", guid)
 		}
-		for _, k := range resp.Keys {
-			exported = append(exported, k.String())
-		}
+		done.Keys = movedEntries(resp.Keys)
 		if form.Plaintext() {
 			return writePlaintext(w, form, resp.Keys)
 		}
@@ -181,15 +185,32 @@ func exportKeys(ctx context.Context, std stdio, cfg *config, o *exportOptions, g
 	if err != nil {
 		return err
 	}
-	for _, k := range exported {
-		fmt.Fprintf(report, "exported %s\n", k)
+	if o.asJSON {
+		err = cli.PrintJSON(std.out, done)
+	} else {
+		done.print(report)
 	}
 	if form.Plaintext() && form != keyform.PEM {
 		if g, ok := keyform.GUIDInName(filepath.Base(o.Output)); !ok || g != guids[0] {
 			fmt.Fprintf(std.err, "note: the GUID is not in the name of %s; import it with --guid %v\n", o.Output, guids[0])
 		}
 	}
-	return nil
+	return err
+}
+
+// exportedEntry is what was exported, as --json prints it.
+type exportedEntry struct {
+	Out    string       `json:"out"`
+	Format keyform.Form `json:"format"`
+	Keys   []movedEntry `json:"keys"`
+	// Left are keys whose private halves are in a token.
+	Left []dtyp.GUID `json:"left"`
+}
+
+func (e *exportedEntry) print(w io.Writer) {
+	for _, k := range e.Keys {
+		fmt.Fprintf(w, "exported %v key %v\n", k.Kind, k.GUID)
+	}
 }
 
 func writePlaintext(w io.Writer, form keyform.Form, keys []*keyform.Key) error {

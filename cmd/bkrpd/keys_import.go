@@ -30,6 +30,8 @@ type importOptions struct {
 	Cert       string
 	Identities []string
 	Current    bool
+
+	asJSON bool
 }
 
 func newKeysImportCommand(std stdio) *cobra.Command {
@@ -94,6 +96,7 @@ domain, and nothing in the store before all keys have been read and understood.`
 	cmd.Flags().StringVar(&o.Cert, "cert", "", "file with the key's certificate, PEM or DER, where FILE has none")
 	cmd.Flags().StringArrayVar(&o.Identities, "identity", nil, "file (mode 0600) with age identities that open FILE; may be given again")
 	cmd.Flags().BoolVar(&o.Current, "current", false, "wrap new secrets under the key from now on")
+	cli.AddJSONFlag(cmd, &o.asJSON)
 	return cmd
 }
 
@@ -122,7 +125,7 @@ func importFile(ctx context.Context, std stdio, cfg *config, o importOptions) er
 	if err := markCurrent(keys, o.Current); err != nil {
 		return fmt.Errorf("%s: %w", o.File, err)
 	}
-	return askImport(ctx, std, cfg, keys, string(form))
+	return askImport(ctx, std, cfg, keys, string(form), o.asJSON)
 }
 
 // markCurrent leaves the mark to those keys that are to be current: where
@@ -236,11 +239,35 @@ func readIdentities(files []string) (identities []age.Identity, err error) {
 	return identities, nil
 }
 
+// importedEntry is what was imported, as --json prints it.
+type importedEntry struct {
+	Format string       `json:"format"` // "from-dc" if the keys were in no file
+	Keys   []movedEntry `json:"keys"`
+}
+
+// movedEntry is a key that went in or out, without its secret.
+type movedEntry struct {
+	GUID    dtyp.GUID    `json:"guid"`
+	Kind    keyform.Kind `json:"kind"`
+	Current bool         `json:"current"`
+}
+
+func movedEntries(keys []*keyform.Key) []movedEntry {
+	entries := make([]movedEntry, len(keys))
+	for i, k := range keys {
+		entries[i] = movedEntry{k.GUID, k.Kind, k.Current}
+	}
+	return entries
+}
+
 // askImport has keys put into the store, all or, after an error, some of them.
-func askImport(ctx context.Context, std stdio, cfg *config, keys []*keyform.Key, form string) error {
+func askImport(ctx context.Context, std stdio, cfg *config, keys []*keyform.Key, form string, asJSON bool) error {
 	resp, err := ask(ctx, std, cfg, &adminRequest{Verb: verbKeysImport, Form: form, Keys: keys})
 	if err != nil {
 		return fmt.Errorf("%s: %w", verbKeysImport, err)
+	}
+	if asJSON {
+		return cli.PrintJSON(std.out, importedEntry{form, movedEntries(resp.Keys)})
 	}
 	for _, k := range resp.Keys {
 		if k.Current {

@@ -52,7 +52,7 @@ func importFromDC(ctx context.Context, std stdio, cfg *config, o importOptions) 
 	if err != nil {
 		return fmt.Errorf("reading the keys of %s: %w", o.From, err)
 	}
-	return askImport(ctx, std, cfg, keys, formDC)
+	return askImport(ctx, std, cfg, keys, formDC, o.asJSON)
 }
 
 // warnOfOtherDomain tells that secrets of the domain's users are bound to SIDs

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -83,18 +82,12 @@ down yet is not in the numbers of the others. Times are in UTC.`,
 			return err
 		}
 		if asJSON {
-			return printJSON(std.out, map[string]any{"keys": resp.Keys})
+			return cli.PrintJSON(std.out, map[string]any{"keys": append([]keyEntry{}, resp.Keys...)})
 		}
 		return printKeys(std, resp.Keys)
 	})
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cli.AddJSONFlag(cmd, &asJSON)
 	return cmd
-}
-
-func printJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }
 
 func printKeys(std stdio, keys []keyEntry) error {
@@ -199,11 +192,11 @@ The key itself is not printed; see keys export.`,
 			return err
 		}
 		if asJSON {
-			return printJSON(std.out, resp.Keys[0])
+			return cli.PrintJSON(std.out, &resp.Keys[0])
 		}
 		return printKey(std, &resp.Keys[0])
 	})
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cli.AddJSONFlag(cmd, &asJSON)
 	return cmd
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/cli"
 	"github.com/seed05845750/bkrp/keystore"
 )
@@ -36,8 +37,9 @@ func parseKind(text string) (keystore.KeyKind, error) {
 
 func newKeysRotateCommand(std stdio) *cobra.Command {
 	var (
-		phase string
-		wait  time.Duration
+		phase  string
+		wait   time.Duration
+		asJSON bool
 	)
 	cmd := lifeCommand(&cobra.Command{
 		Use:   "rotate client|server --config FILE",
@@ -64,11 +66,12 @@ bkrpd keys rollback goes back to the old key.`,
 			return cli.Usagef("--phase %s: it must be create or prefer", phase)
 		}
 		s := newSession(std, cfg)
-		r := rotation{session: s, kind: kind, name: args[0], wait: wait}
+		r := rotation{session: s, kind: kind, name: args[0], wait: wait, asJSON: asJSON}
 		return errors.Join(r.run(ctx, phase), s.close())
 	})
 	cmd.Flags().StringVar(&phase, "phase", "", "do one phase only: create or prefer")
 	cmd.Flags().DurationVar(&wait, "wait", 2*time.Minute, "how long to wait for the servers")
+	cli.AddJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
@@ -78,6 +81,14 @@ type rotation struct {
 	kind    keystore.KeyKind
 	name    string // of kind, on the command line
 	wait    time.Duration
+	asJSON  bool
+}
+
+// rotatedEntry is what came of a rotation or of its end, as --json prints it.
+type rotatedEntry struct {
+	*rotationEntry
+	// Current is the key that secrets are wrapped under now.
+	Current dtyp.GUID `json:"current,omitzero"`
 }
 
 func (r *rotation) ask(ctx context.Context, verb adminVerb, resume bool) (*rotationEntry, error) {
@@ -89,6 +100,7 @@ func (r *rotation) ask(ctx context.Context, verb adminVerb, resume bool) (*rotat
 }
 
 func (r *rotation) run(ctx context.Context, phase string) error {
+	std, resumed := r.session.std, false
 	if phase != phasePrefer {
 		e, err := r.ask(ctx, verbKeysCreate, phase == "")
 		if err != nil {
@@ -96,14 +108,17 @@ func (r *rotation) run(ctx context.Context, phase string) error {
 		}
 		what := "created"
 		if e.Resumed {
-			what = "going on with"
+			what, resumed = "going on with", true
 		}
-		fmt.Fprintf(r.session.std.out, "%s %v key %v\n", what, e.Kind, e.Next)
+		fmt.Fprintf(std.text(r.asJSON), "%s %v key %v\n", what, e.Kind, e.Next)
 		if err := r.await(ctx, e); err != nil {
 			return err
 		}
 		if phase == phaseCreate {
-			fmt.Fprintf(r.session.std.out, "every live server has it; key %v is still current\nnext: bkrpd keys rotate %s --phase prefer\n", e.Previous, r.name)
+			if r.asJSON {
+				return cli.PrintJSON(std.out, rotatedEntry{e, e.Previous})
+			}
+			fmt.Fprintf(std.out, "every live server has it; key %v is still current\nnext: bkrpd keys rotate %s --phase prefer\n", e.Previous, r.name)
 			return nil
 		}
 	}
@@ -111,9 +126,12 @@ func (r *rotation) run(ctx context.Context, phase string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(r.session.std.out, "%v key %v is now current\n", e.Kind, e.Next)
+	if e.Resumed = resumed; r.asJSON {
+		return cli.PrintJSON(std.out, rotatedEntry{e, e.Next})
+	}
+	fmt.Fprintf(std.out, "%v key %v is now current\n", e.Kind, e.Next)
 	if !e.Previous.IsZero() {
-		fmt.Fprintf(r.session.std.out, "key %v was before, and goes on unwrapping\n", e.Previous)
+		fmt.Fprintf(std.out, "key %v was before, and goes on unwrapping\n", e.Previous)
 	}
 	return nil
 }
@@ -152,7 +170,8 @@ func (r *rotation) await(ctx context.Context, e *rotationEntry) error {
 }
 
 func newKeysRollbackCommand(std stdio) *cobra.Command {
-	return lifeCommand(&cobra.Command{
+	asJSON := false
+	cmd := lifeCommand(&cobra.Command{
 		Use:   "rollback client|server --config FILE",
 		Short: "go back to the key from before the last rotation",
 		Long: `Rollback makes the key from before the last rotation the current one again, at
@@ -170,7 +189,12 @@ wrapped under it in the meantime.`,
 			return err
 		}
 		e := resp.Rotation
+		if asJSON {
+			return cli.PrintJSON(std.out, rotatedEntry{e, e.Previous})
+		}
 		fmt.Fprintf(std.out, "%v key %v is current again\nkey %v stays, and unwraps what was wrapped under it\n", e.Kind, e.Previous, e.Next)
 		return nil
 	})
+	cli.AddJSONFlag(cmd, &asJSON)
+	return cmd
 }

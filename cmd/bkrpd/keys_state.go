@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/seed05845750/bkrp/internal/cli"
 	"github.com/seed05845750/bkrp/keystore"
 )
 
@@ -47,7 +48,8 @@ func newKeysActivateCommand(std stdio) *cobra.Command {
 // newStateCommand completes a command that gives a key a state.
 func newStateCommand(std stdio, state keystore.KeyState, cmd *cobra.Command) *cobra.Command {
 	cmd.Args = cobra.ExactArgs(1)
-	return lifeCommand(cmd, func(ctx context.Context, cfg *config, args []string) error {
+	asJSON := false
+	lifeCommand(cmd, func(ctx context.Context, cfg *config, args []string) error {
 		guid, err := parseGUID(args[0])
 		if err != nil {
 			return err
@@ -57,7 +59,11 @@ func newStateCommand(std stdio, state keystore.KeyState, cmd *cobra.Command) *co
 			return fmt.Errorf("keys %s: %w", cmd.Name(), err)
 		}
 		k := &resp.Life.Keys[0]
-		fmt.Fprintf(std.out, "%v is %v\n", guid, k.State)
+		if !asJSON {
+			fmt.Fprintf(std.out, "%v is %v\n", guid, k.State)
+		} else if err := cli.PrintJSON(std.out, k); err != nil {
+			return err
+		}
 		if state != keystore.KeyActive && k.Unwraps > 0 {
 			fmt.Fprintf(std.err, "it has unwrapped %s a day; it was used last at %s UTC, by %s in all\n",
 				rateText(k.PerDay), timeText(k.LastUsed, minutes, ""), k.callersPhrase())
@@ -66,4 +72,6 @@ func newStateCommand(std stdio, state keystore.KeyState, cmd *cobra.Command) *co
 		resp.Life.warn(std.err)
 		return nil
 	})
+	cli.AddJSONFlag(cmd, &asJSON)
+	return cmd
 }

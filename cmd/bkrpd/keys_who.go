@@ -6,6 +6,8 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+
+	"github.com/seed05845750/bkrp/internal/cli"
 )
 
 func newKeysWhoCommand(std stdio) *cobra.Command {
@@ -28,11 +30,11 @@ account of the store. Whoever unwrapped lately may need the key again.`,
 			return err
 		}
 		if asJSON {
-			return printJSON(std.out, resp.Callers)
+			return cli.PrintJSON(std.out, resp.Callers)
 		}
 		return printCallers(std, resp.Callers)
 	})
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cli.AddJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
@@ -73,7 +75,7 @@ those that each serves. A store in a file has one server, which does not report.
 			return err
 		}
 		if asJSON {
-			return printJSON(std.out, map[string]any{"replicas": resp.Replicas})
+			return cli.PrintJSON(std.out, map[string]any{"replicas": append([]replicaEntry{}, resp.Replicas...)})
 		}
 		if len(resp.Replicas) == 0 {
 			fmt.Fprintln(std.err, "no server reports that it shares this store")
@@ -97,6 +99,6 @@ those that each serves. A store in a file has one server, which does not report.
 		}
 		return w.Flush()
 	})
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cli.AddJSONFlag(cmd, &asJSON)
 	return cmd
 }

@@ -137,7 +137,7 @@ type rotationEntry struct {
 	Kind     keystore.KeyKind       `json:"kind"`
 	Phase    keystore.RotationPhase `json:"phase"`
 	Next     dtyp.GUID              `json:"next"`
-	Previous dtyp.GUID              `json:"previous"`
+	Previous dtyp.GUID              `json:"previous,omitzero"`
 	Lacking  []string               `json:"lacking,omitempty"`
 	// Resumed says that it had been begun before.
 	Resumed bool `json:"resumed,omitempty"`

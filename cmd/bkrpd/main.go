@@ -31,6 +31,15 @@ type stdio struct {
 	out, err io.Writer
 }
 
+// text is where text for people goes beside what came of a command: to standard
+// output, unless that is JSON.
+func (s stdio) text(asJSON bool) io.Writer {
+	if asJSON {
+		return s.err
+	}
+	return s.out
+}
+
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, std stdio) int {
 	return cli.Run(ctx, newRootCommand(std), args, std.err, cli.Failures{})
@@ -42,6 +51,9 @@ func newRootCommand(std stdio) *cobra.Command {
 		Short: "a BackupKey server",
 		Long: `bkrpd serves the BackupKey remote protocol: whoever it knows can have a secret
 wrapped, and only the owner of a wrapped secret gets it back.
+
+Commands that report or change something take --json: programs get one object on
+standard output, and what is for people goes to standard error.
 
 "bkrpd help exit-codes" says how programs see what came of a command, and "bkrpd help
 completion" how a shell completes one.`,

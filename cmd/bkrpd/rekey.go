@@ -21,6 +21,7 @@ type rekeyOptions struct {
 	create                  bool
 	finish, abandon, status bool
 	wait                    time.Duration
+	asJSON                  bool
 }
 
 // newRekeyCommand is "bkrpd rekey".
@@ -74,6 +75,7 @@ backup writes does not need it.`,
 	cmd.Flags().BoolVar(&o.abandon, "abandon", false, "give the change up and keep the old key")
 	cmd.Flags().BoolVar(&o.status, "status", false, "print which keys open the store")
 	cmd.Flags().DurationVar(&o.wait, "wait", 30*time.Second, "how long --finish and --abandon wait for the servers")
+	cli.AddJSONFlag(cmd, &o.asJSON)
 	cmd.MarkFlagsOneRequired("to", "finish", "abandon", "status")
 	cmd.MarkFlagsMutuallyExclusive("to", "finish", "abandon", "status")
 	return cmd
@@ -82,11 +84,11 @@ backup writes does not need it.`,
 func runRekey(ctx context.Context, s *session, o *rekeyOptions) error {
 	switch {
 	case o.finish:
-		return endRekeying(ctx, s, verbRekeyFinish, o.wait)
+		return endRekeying(ctx, s, verbRekeyFinish, o)
 	case o.abandon:
-		return endRekeying(ctx, s, verbRekeyAbandon, o.wait)
+		return endRekeying(ctx, s, verbRekeyAbandon, o)
 	case o.status:
-		return printRekey(ctx, s)
+		return printRekey(ctx, s, o.asJSON)
 	}
 	return beginRekeying(ctx, s, o)
 }
@@ -109,13 +111,20 @@ func beginRekeying(ctx context.Context, s *session, o *rekeyOptions) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.std.out, `the store opens by %s (old) and by %s (new)
-values sealed anew: %d
-next:
+	if !o.asJSON {
+		fmt.Fprintf(s.std.out, "the store opens by %s (old) and by %s (new)\nvalues sealed anew: %d\n", e.KEKs[0], e.KEKs[len(e.KEKs)-1], moved)
+	} else {
+		r := e.report(moved)
+		r.Set = o.to.String()
+		if err := cli.PrintJSON(s.std.out, r); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintf(s.std.text(o.asJSON), `next:
   1. set kek = "%s" under [seal] in the configuration of every server
   2. bkrpd rekey --finish
 to give it up instead: bkrpd rekey --abandon
-`, e.KEKs[0], e.KEKs[len(e.KEKs)-1], moved, o.to)
+`, o.to)
 	return nil
 }
 
@@ -136,15 +145,19 @@ func moveValues(ctx context.Context, s *session) (moved int, err error) {
 
 // endRekeying finishes or abandons a rekey, and tries again for a while where
 // servers have to hear of it first.
-func endRekeying(ctx context.Context, s *session, verb adminVerb, wait time.Duration) error {
-	if _, err := moveValues(ctx, s); err != nil {
+func endRekeying(ctx context.Context, s *session, verb adminVerb, o *rekeyOptions) error {
+	moved, err := moveValues(ctx, s)
+	if err != nil {
 		return err
 	}
-	deadline := time.NewTimer(wait)
+	deadline := time.NewTimer(o.wait)
 	defer deadline.Stop()
 	said := ""
 	for {
 		e, err := askRekey(ctx, s, verb, nil)
+		if err == nil && o.asJSON {
+			return cli.PrintJSON(s.std.out, e.report(moved))
+		}
 		if err == nil {
 			fmt.Fprintf(s.std.out, "the store opens by %s alone\n", e.KEKs[0])
 			return nil
@@ -167,23 +180,19 @@ func endRekeying(ctx context.Context, s *session, verb adminVerb, wait time.Dura
 	}
 }
 
-func printRekey(ctx context.Context, s *session) error {
+func printRekey(ctx context.Context, s *session, asJSON bool) error {
 	e, err := askRekey(ctx, s, verbRekeyStatus, nil)
 	if err != nil {
 		return err
 	}
-	for i, kek := range e.KEKs {
-		what := "opens the store"
-		if len(e.KEKs) > 1 {
-			what = []string{"old", "new"}[min(i, 1)]
-		}
-		if i == e.Configured {
-			what += ", in the configuration"
-		}
-		fmt.Fprintf(s.std.out, "%s  %s\n", kek, what)
+	r := e.report(0)
+	if asJSON {
+		err = cli.PrintJSON(s.std.out, r)
+	} else {
+		r.print(s.std.out)
 	}
 	if e.Configured < 0 {
 		fmt.Fprintln(s.std.err, "warning: seal.kek of the configuration opens the store no more: the server could not start again")
 	}
-	return nil
+	return err
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed05845750/bkrp/internal/backup"
+	"github.com/seed05845750/bkrp/internal/cli"
 	"github.com/seed05845750/bkrp/keystore"
 	"github.com/seed05845750/bkrp/keystore/boltstore"
 )
@@ -21,8 +22,9 @@ const verbRestore adminVerb = "restore"
 // newRestoreCommand is "bkrpd restore".
 func newRestoreCommand(std stdio) *cobra.Command {
 	var (
-		file string
-		o    openOptions
+		file   string
+		o      openOptions
+		asJSON bool
 	)
 	cmd := &cobra.Command{
 		Use:   "restore FILE { --identity FILE | --share-file FILE... } --config FILE",
@@ -57,7 +59,7 @@ nobody gets the SID of an account that was added after it.
 				return fmt.Errorf("restore: %w", err)
 			}
 			defer b.Clear()
-			if err := restore(cmd.Context(), std, cfg, args[0], b); err != nil {
+			if err := restore(cmd.Context(), std, cfg, args[0], b, asJSON); err != nil {
 				return fmt.Errorf("restore: %w", err)
 			}
 			return nil
@@ -65,18 +67,30 @@ nobody gets the SID of an account that was added after it.
 	}
 	addConfigFlag(cmd, &file)
 	o.addFlags(cmd)
+	cli.AddJSONFlag(cmd, &asJSON)
 	return cmd
+}
+
+// restoreReport is what was restored, and where to, as --json prints it.
+type restoreReport struct {
+	File string `json:"file"`
+	Into string `json:"into"` // the store: a file, or a cluster
+	backup.Manifest
+	// Problems is what is wrong with entries that are not damaged as such.
+	Problems []string `json:"problems"`
 }
 
 // restore fills the store, puts that on the audit trail, and proves what came of
 // it.
-func restore(ctx context.Context, std stdio, cfg *config, path string, b *backup.Backup) error {
+func restore(ctx context.Context, std stdio, cfg *config, path string, b *backup.Backup, asJSON bool) error {
 	m := &b.Manifest
 	if err := checkDomain(cfg, m.Domain, "the store that was backed up"); err != nil {
 		return fmt.Errorf("%w, or make one: bkrpd init --domain %s --netbios %s --sid %v (the backup is of %s)",
 			err, m.Domain.DNSName, m.Domain.NetBIOSName, m.Domain.SID, m.Domain.DNSName)
 	}
+	report := restoreReport{File: path, Into: cfg.Store.place(), Manifest: *m, Problems: []string{}}
 	for _, problem := range b.Dump.Check() {
+		report.Problems = append(report.Problems, problem.Error())
 		fmt.Fprintf(std.err, "warning: in the backup, and so in the store: %s\n", backup.Shown(problem.Error()))
 	}
 	audit := &keyAudit{Log: slog.New(auditHandler{newLogger(std.err, cfg).Handler()}), UID: os.Getuid()}
@@ -88,6 +102,9 @@ func restore(ctx context.Context, std stdio, cfg *config, path string, b *backup
 		slog.Time("taken", m.Taken), slog.Int("keys", len(m.Keys)), slog.Int("accounts", m.Accounts))
 	if err := errors.Join(err, auditErr); err != nil {
 		return err
+	}
+	if asJSON {
+		return cli.PrintJSON(std.out, report)
 	}
 	fmt.Fprintf(std.out, "restored %s to %s: %s, as they were on %s\n", m.Domain.DNSName, cfg.Store.place(),
 		countEntries(len(m.Keys), m.Accounts, m.Entries), m.Taken.Format("2006-01-02 15:04:05 MST"))

@@ -32,7 +32,8 @@ func newServeCommand(std stdio) *cobra.Command {
 		Short: "serve the domain",
 		Long: `Serve answers BackupKey calls over SMB until it gets SIGINT or SIGTERM; calls in
 flight are then let end. It prints one line "listening on ADDR" for each address
-when it answers there. The log, with the audit trail, goes to standard error.
+when it answers there. The log, with the audit trail, goes to standard error, as JSON
+with log.format = "json".
 
 An address is HOST:PORT, where bkrpd serves SMB itself, or samba:DIR, where it
 answers BackupKey for the Samba server whose ncalrpc dir is DIR, which serves SMB

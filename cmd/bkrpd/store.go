@@ -123,9 +123,7 @@ func openDomainStore(ctx context.Context, cfg *config, o keystore.Options) (keys
 	if err != nil {
 		return nil, nil, errors.Join(err, backend.Close())
 	}
-	store, err := keystore.OpenDomain(ctx, backend, keystore.Domain{
-		DNSName: cfg.Domain.Name, NetBIOSName: cfg.Domain.NetBIOS, SID: cfg.Domain.SID,
-	}, o)
+	store, err := keystore.OpenDomain(ctx, backend, cfg.Domain.stored(), o)
 	if err != nil {
 		return nil, nil, errors.Join(err, backend.Close())
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/cli"
 )
 
@@ -47,7 +48,10 @@ password counts from the next log-on. Each change is on the audit trail.`,
 }
 
 func newUserPasswordCommand(std stdio, verb adminVerb, use, short, example string) *cobra.Command {
-	var file string
+	var (
+		file   string
+		asJSON bool
+	)
 	cmd := &cobra.Command{
 		Use:     use + " --config FILE",
 		Short:   short,
@@ -64,15 +68,19 @@ func newUserPasswordCommand(std stdio, verb adminVerb, use, short, example strin
 				return err
 			}
 			defer clear(password)
-			return runUser(cmd.Context(), std, cfg, &adminRequest{Verb: verb, Name: args[0], Password: password})
+			return changeUser(cmd.Context(), std, cfg, &adminRequest{Verb: verb, Name: args[0], Password: password}, asJSON)
 		},
 	}
 	addConfigFlag(cmd, &file)
+	cli.AddJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
 func newUserRemoveCommand(std stdio) *cobra.Command {
-	var file string
+	var (
+		file   string
+		asJSON bool
+	)
 	cmd := &cobra.Command{
 		Use:   "remove NAME --config FILE",
 		Short: "remove an account; its SID is not given out again",
@@ -85,10 +93,11 @@ given out again, so that nobody else gets what was wrapped for it.`,
 			if err != nil {
 				return err
 			}
-			return runUser(cmd.Context(), std, cfg, &adminRequest{Verb: verbUserRemove, Name: args[0]})
+			return changeUser(cmd.Context(), std, cfg, &adminRequest{Verb: verbUserRemove, Name: args[0]}, asJSON)
 		},
 	}
 	addConfigFlag(cmd, &file)
+	cli.AddJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
@@ -109,30 +118,53 @@ func newUserListCommand(std stdio) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			req := &adminRequest{Verb: verbUserList}
-			if !asJSON {
-				return runUser(cmd.Context(), std, cfg, req)
-			}
-			resp, err := ask(cmd.Context(), std, cfg, req)
+			users, err := askUsers(cmd.Context(), std, cfg, &adminRequest{Verb: verbUserList})
 			if err != nil {
-				return fmt.Errorf("%s: %w", req.Verb, err)
+				return err
 			}
-			return printJSON(std.out, map[string]any{"users": append([]adminUser{}, resp.Users...)})
+			if asJSON {
+				return cli.PrintJSON(std.out, map[string]any{"users": append([]adminUser{}, users...)})
+			}
+			return printUsers(std.out, users)
 		},
 	}
 	addConfigFlag(cmd, &file)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cli.AddJSONFlag(cmd, &asJSON)
 	return cmd
 }
 
-// runUser has the request done and prints the accounts that came back.
-func runUser(ctx context.Context, std stdio, cfg *config, req *adminRequest) error {
+// askUsers has the request done and returns the accounts that came back.
+func askUsers(ctx context.Context, std stdio, cfg *config, req *adminRequest) ([]adminUser, error) {
 	resp, err := ask(ctx, std, cfg, req)
 	if err != nil {
-		return fmt.Errorf("%s: %w", req.Verb, err)
+		return nil, fmt.Errorf("%s: %w", req.Verb, err)
 	}
-	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
-	for _, u := range resp.Users {
+	return resp.Users, nil
+}
+
+// changeUser has one account changed, and prints which it is as far as that came
+// back: a new one with its SID. JSON always has its name.
+func changeUser(ctx context.Context, std stdio, cfg *config, req *adminRequest, asJSON bool) error {
+	users, err := askUsers(ctx, std, cfg, req)
+	if err != nil {
+		return err
+	}
+	if !asJSON {
+		return printUsers(std.out, users)
+	}
+	changed := struct {
+		Name string   `json:"name"`
+		SID  dtyp.SID `json:"sid,omitzero"`
+	}{Name: req.Name}
+	for _, u := range users {
+		changed.Name, changed.SID = u.Name, u.SID
+	}
+	return cli.PrintJSON(std.out, changed)
+}
+
+func printUsers(out io.Writer, users []adminUser) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, u := range users {
 		fmt.Fprintf(w, "%s\t%s\n", u.Name, u.SID)
 	}
 	return w.Flush()

@@ -8,13 +8,15 @@ import (
 )
 
 // Prepare adds to the commands of a program what every program has: shell
-// completion, a help topic on exit codes, and manual pages, which belong in section.
-// All other commands are to be there before.
+// completion, a help topic on exit codes, and manual pages, which belong in section;
+// and other names of flags (--output is --out). All other commands are to be there
+// before.
 func Prepare(root *cobra.Command, section string) {
 	root.AddCommand(newCompletionCommand(root), newExitCodesTopic(root), newManCommand(root, section))
 	root.SetHelpCommand(newHelpCommand(root))
 	// Here and not when the command line is carried out, so that the manual has it.
 	root.InitDefaultHelpCmd()
+	takeOtherNames(root)
 }
 
 // newHelpCommand is "help". Cobra's own takes what it does not know for a plea for

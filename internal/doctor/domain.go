@@ -22,7 +22,7 @@ func ExamineDomain(ctx context.Context, cfg bkrpclient.DomainConfig, o Options) 
 		return nil, err
 	}
 	defer d.Close()
-	r := &Report{Domain: cfg.Domain}
+	r := &Report{Domain: cfg.Domain, Servers: []*Server{}}
 	found, err := d.Servers(ctx)
 	if err != nil {
 		r.add(CheckDNS, Broken, "see that DNS has _ldap._tcp.dc._msdcs records for the domain, and that this machine asks the domain's DNS (or give --dns)", "%v", err)

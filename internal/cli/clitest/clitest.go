@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,9 +29,12 @@ func (p Program) run(t *testing.T, args ...string) (stdout, stderr string, code 
 	return out.String(), errs.String(), code
 }
 
-// Test tests the program.
-func Test(t *testing.T, p Program) {
+// Test tests the program. Its commands have --json, but for those below noJSON, by
+// their names without the program's, each with the reason.
+func Test(t *testing.T, p Program, noJSON map[string]string) {
 	t.Run("help", p.testHelp)
+	t.Run("json", func(t *testing.T) { p.testJSON(t, noJSON) })
+	t.Run("flags", p.testFlags)
 	t.Run("topics", p.testTopics)
 	t.Run("completion", p.testCompletion)
 	t.Run("man", p.testMan)
@@ -70,6 +74,69 @@ func (p Program) testHelp(t *testing.T) {
 			}
 		}
 	})
+}
+
+// noJSON is why commands that every program has are without --json.
+var noJSON = map[string]string{
+	"help":            "it is for people",
+	"completion bash": "what it prints is for the shell",
+	"completion zsh":  "what it prints is for the shell",
+	"completion fish": "what it prints is for the shell",
+	"man":             "it prints nothing",
+}
+
+// testJSON demands --json of every command that does something, but for those that
+// have a reason to be without, and a section of docs/json.md on what it prints.
+func (p Program) testJSON(t *testing.T, own map[string]string) {
+	without := maps.Clone(noJSON)
+	maps.Copy(without, own)
+	root := p(nil, io.Discard, io.Discard)
+	walk(root, func(cmd *cobra.Command) {
+		if !cmd.Runnable() || cmd.HasSubCommands() { // a topic, or a list of commands
+			return
+		}
+		name := strings.TrimPrefix(cmd.CommandPath(), root.Name()+" ")
+		reason, excepted := without[name]
+		delete(without, name)
+		switch has := cmd.Flags().Lookup("json") != nil; {
+		case has && excepted:
+			t.Errorf("%s has --json, and is among those that do not: %s", name, reason)
+		case !has && reason == "":
+			t.Errorf("%s has no --json, and no reason to be without", name)
+		case has:
+			jsonSection(t, cmd.CommandPath())
+		}
+	})
+	for name := range without {
+		t.Errorf("%s is no command, and is among those without --json", name)
+	}
+}
+
+// testFlags demands that the letters -i and -o stand for the same in every command,
+// and that the other programs' names of both are taken.
+func (p Program) testFlags(t *testing.T) {
+	found := 0
+	walk(p(nil, io.Discard, io.Discard), func(cmd *cobra.Command) {
+		for letter, names := range map[string][2]string{"i": {"in", "input"}, "o": {"out", "output"}} {
+			f := cmd.Flags().ShorthandLookup(letter)
+			if f == nil {
+				continue
+			}
+			found++
+			if f.Name != names[0] {
+				t.Errorf("%s: -%s is --%s, and --%s elsewhere", cmd.CommandPath(), letter, f.Name, names[0])
+			}
+			if cmd.Flags().Lookup(names[1]) != f {
+				t.Errorf("%s does not take --%s for --%s", cmd.CommandPath(), names[1], names[0])
+			}
+			if usage := cmd.UsageString(); strings.Contains(usage, "--"+names[1]) || !strings.Contains(usage, "--"+names[0]) {
+				t.Errorf("%s: --%s alone is to be shown:\n%s", cmd.CommandPath(), names[0], usage)
+			}
+		}
+	})
+	if found == 0 {
+		t.Error("no command has -o")
+	}
 }
 
 // testTopics asks for what "help" knows and for what it does not.
