@@ -68,9 +68,10 @@ func TestClient(t *testing.T) {
 	alice := d.User("alice")
 	t.Run("Go", func(t *testing.T) { clientCode(t, d, alice) })
 
-	sh, dir := newShell(t, "SERVER="+d.Addr(), `OWNER=`+d.NetBIOSName+`\`+alice.Name, "BKRP_PASSWORD_FILE=password")
+	sh, dir := newShell(t, "BKRP_PASSWORD_FILE=password")
 	write(t, filepath.Join(dir, "password"), string(alice.Password)+"\n")
-	doc.Follow(doctest.Script{Shell: sh, Steps: map[string]doctest.Step{
+	replace := []string{"dc1.example.com", d.Addr(), `EXAMPLE\alice`, d.NetBIOSName + `\` + alice.Name}
+	doc.Follow(doctest.Script{Shell: sh, Replace: replace, Steps: map[string]doctest.Step{
 		`bkrp unwrap --server $SERVER -U "$OWNER" -i disk.wrapped -o recovered.key`: {After: func(doctest.Result) {
 			made, err := os.ReadFile(filepath.Join(dir, "disk.key"))
 			if err != nil || len(made) != 32 {

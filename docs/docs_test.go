@@ -4,10 +4,8 @@
 package docs_test
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"sync"
 	"testing"
@@ -70,40 +68,5 @@ func want(t *testing.T, what, text, expression string) {
 	t.Helper()
 	if !regexp.MustCompile("(?m)" + expression).MatchString(text) {
 		t.Errorf("%s: nothing is as %s in\n%s", what, expression, text)
-	}
-}
-
-// TestLinks follows the links between documents.
-func TestLinks(t *testing.T) {
-	documents, err := filepath.Glob("*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	documents = append(documents, "../README.md", "../ARCHITECTURE.md", "../SECURITY.md", "../CHANGELOG.md")
-	link := regexp.MustCompile(`\]\(([^):#]+)(#[^)]*)?\)`)
-	links := 0
-	for _, d := range documents {
-		text, err := os.ReadFile(d)
-		if err != nil {
-			t.Error(err)
-		}
-		for _, m := range link.FindAllSubmatch(text, -1) {
-			links++
-			if _, err := os.Stat(filepath.Join(filepath.Dir(d), string(m[1]))); err != nil {
-				t.Errorf("%s: a link leads nowhere: %v", d, err)
-			}
-		}
-	}
-	if links < 20 {
-		t.Errorf("%d links in %d documents", links, len(documents))
-	}
-	readme, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range documents[:len(documents)-4] {
-		if !bytes.Contains(readme, []byte("- [docs/"+d+"](docs/"+d+")")) {
-			t.Errorf("the README does not list docs/%s", d)
-		}
 	}
 }

@@ -34,7 +34,7 @@ func TestHSMDocument(t *testing.T) {
 
 	peers.Need(t, "gcc", "bash")
 	h := peers.NewSoftHSM(t, t.TempDir()) // without tokens
-	sh, dir := documentShell(t, append(doctest.GoEnvironment(t), h.Environment(), "BKRP_PASSWORD_FILE=password"))
+	sh, dir := documentShell(t, append(doctest.GoEnvironment(t), h.Environment(), "BKRP_PASSWORD_FILE=password", "GOBIN="))
 	root, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
@@ -45,15 +45,14 @@ func TestHSMDocument(t *testing.T) {
 	doc.Follow(doctest.Script{
 		Shell: sh,
 		Replace: append([]string{
-			"-tags pkcs11", "-tags pkcs11 -o " + dir + "/bin/",
-			"--label bkrp", "--label bkrp --pin 4711 --so-pin 4711", // asked for otherwise
-			"THE-PIN", "4711",
+			"--label bkrp", "--label bkrp --pin 4711 --so-pin 1147", // asked for otherwise
 		}, replace...),
 		Steps: map[string]doctest.Step{
-			"CGO_ENABLED=1 go build -tags pkcs11 ./cmd/bkrpd": {
-				Before: func() { sh.Must("cd "+root, "") },
-				After:  func(doctest.Result) { sh.Must("cd && export PATH=$HOME/bin:$PATH", "") },
+			"CGO_ENABLED=1 go install -tags pkcs11 ./cmd/bkrpd": {
+				Before: func() { sh.Must("export GOPATH=$HOME/go && cd "+root, "") },
+				After:  func(doctest.Result) { sh.Must("cd && export PATH=$HOME/go/bin:$PATH", "") },
 			},
+			"(umask 077; cat > …": {Stdin: "4711\n"},
 			"bkrpd init …": {After: func(doctest.Result) {
 				// A key of 3072 bits, in the token, and its URI in the configuration.
 				sh.Must(`test "$(stat -c %a pin)" = 600 && test ! -e server/kek.bin`, "")

@@ -42,7 +42,8 @@ func TestSambaDocument(t *testing.T) {
 			openByTickets(t, d.dc, d.dc.Host, before) // "nothing is lost on the way there"
 		}},
 		"smbtorture …": {Instead: d.torture},
-		"umask 077; cat > /var/lib/bkrpd/machine.password …": {Stdin: machinePassword + "\n", After: func(doctest.Result) {
+		"(umask 077; cat > /var/lib/bkrpd/dc.password)": {Stdin: d.dc.Password(peers.Administrator) + "\n"},
+		"(umask 077; cat > /var/lib/bkrpd/machine.password)…": {Stdin: machinePassword + "\n", After: func(doctest.Result) {
 			d.sh.Must(`test "$(stat -c %a $DIR/machine.password)" = 600`, "")
 		}},
 	}})
@@ -156,7 +157,6 @@ func (d *sambaDocument) startServer() {
 	if err != nil || len(text) == 0 {
 		d.Fatalf("Samba's keytab: %v", err)
 	}
-	writePassword(d.T, filepath.Join(d.dir, "dc.password"), d.dc.Password(peers.Administrator))
 	d.server = d.sh.Serve(d.serve)
 	if want := listening + "samba:" + d.dc.NCALRPCDir(); d.server.Said != want {
 		d.Fatalf("it says %q, want %q", d.server.Said, want)

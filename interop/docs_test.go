@@ -57,10 +57,11 @@ func TestRecoveryDocument(t *testing.T) {
 	s := startAdatum(t, pair)
 	who := s.credentials(peers.Administrator)
 	me := newIdentity(t)
-	sh, dir := documentShell(t, []string{
-		"BKRP_PASSWORD_FILE=password", "SERVER=" + s.addr, "OWNER=" + who.Domain + `\` + who.User, "FILE=" + file,
-		"RECIPIENT=" + me.Recipient().String(), "CONFIG=" + s.config(),
-	})
+	sh, dir := documentShell(t, []string{"BKRP_PASSWORD_FILE=password", "RECIPIENT=" + me.Recipient().String()})
+	replace := []string{
+		"FILE=7fc19508-7b85-4a7c-9e5d-15f9e00e7ce5", "FILE=" + file,
+		"dc1.example.com", s.addr, `EXAMPLE\alice`, who.Domain + `\` + who.User, "/var/lib/bkrpd/bkrpd.toml", s.config(),
+	}
 	writePassword(t, filepath.Join(dir, "password"), who.Password)
 	writePassword(t, filepath.Join(dir, "me.key"), me.String())
 	gives := func(name string) {
@@ -69,7 +70,7 @@ func TestRecoveryDocument(t *testing.T) {
 			t.Errorf("%s: %d octets, %v", name, len(b), err)
 		}
 	}
-	doc.Follow(doctest.Script{Shell: sh, Steps: map[string]doctest.Step{
+	doc.Follow(doctest.Script{Shell: sh, Replace: replace, Steps: map[string]doctest.Step{
 		"bkrp inspect $FILE": {After: func(out doctest.Result) {
 			if !strings.Contains(out.Stdout, "DPAPI master key file") {
 				t.Errorf("inspect: %s", out.Stdout)
