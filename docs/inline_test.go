@@ -16,7 +16,7 @@ import (
 // typed are programs whose name, at the beginning of a piece of code in prose, makes
 // a command of it.
 var typed = []string{
-	"bkrp", "bkrpd", "go", "git", "script/test", "./script/test", "script/install-peers", "export", "rm", "sh", "sudo", "systemctl", "apt-get",
+	"bkrp", "bkrpd", "CGO_ENABLED=1", "go", "git", "script/test", "./script/test", "script/install-peers", "export", "rm", "sh", "sudo", "systemctl", "apt-get",
 	"age", "age-keygen", "cryptsetup", "kinit", "net", "samba-tool", "smbtorture", "softhsm2-util", "testparm",
 }
 
@@ -31,20 +31,22 @@ var inlineCommands = map[string]string{
 	"bkrpd man DIR":        "run",
 	"script/test --help":   "run",
 	`bkrp doctor --server $SERVER -U "$OWNER"`: "run",
-	"./script/test":                                    "it runs this test",
-	"./script/test --quick":                            "the same without peers",
-	"systemctl restart samba-ad-dc":                    "the tests' domain controller is no service of systemd; TestSambaDocument of interop restarts it",
-	"go test":                                          "the name of the command",
-	"go test ./...":                                    "script/test does it",
-	"script/test --fuzz":                               "it takes hours; each fuzz target has seeds that the usual tests run",
-	"go test -bench . ./bkrpserver":                    "go test",
-	"go test ./interop -run 'TestSpeed$' -speed 5s":    "go test",
-	"go test ./interop -run 'TestBench$' -v -load 10s": "go test",
-	"go test -run TestTiming -timing.pairs=100000 .":   "go test",
-	"age-keygen -o me.key":                             "a program of age's; TestBackup makes the same key by its library",
-	"cryptsetup open --key-file=-":                     "it opens a disk; TestClient looks at what standard output gets",
-	"samba-tool user setpassword":                      "TestSambaDocument of interop runs it with its arguments",
-	"smbtorture rpc.backupkey":                         "the name of the suite, which interop runs",
+	"./script/test":                  "it runs this test",
+	"./script/test --quick":          "the same without peers",
+	"systemctl restart samba-ad-dc":  "the tests' domain controller is no service of systemd; TestSambaDocument of interop restarts it",
+	"go test":                        "the name of the command",
+	"go test ./...":                  "script/test does it",
+	"script/test --fuzz":             "it takes hours; each fuzz target has seeds that the usual tests run",
+	"go test -bench Used ./keystore": "go test",
+	"CGO_ENABLED=1 go test -tags pkcs11 -bench Raw ./keystore/hsm": "go test",
+	"go test -bench . ./bkrpserver":                                "go test",
+	"go test ./interop -run 'TestSpeed$' -speed 5s":                "go test",
+	"go test ./interop -run 'TestBench$' -v -load 10s":             "go test",
+	"go test -run TestTiming -timing.pairs=100000 .":               "go test",
+	"age-keygen -o me.key":                                         "a program of age's; TestBackup makes the same key by its library",
+	"cryptsetup open --key-file=-":                                 "it opens a disk; TestClient looks at what standard output gets",
+	"samba-tool user setpassword":                                  "TestSambaDocument of interop runs it with its arguments",
+	"smbtorture rpc.backupkey":                                     "the name of the suite, which interop runs",
 }
 
 // TestInlineCommands: commands in the prose of a document are there, and so are the
@@ -105,7 +107,8 @@ func runInline(t *testing.T) {
 				t.Errorf("%s prints nothing", command)
 			}
 		case "go test":
-			goTestIsThere(t, strings.Fields(command)[2:])
+			_, args, _ := strings.Cut(command, "go test ")
+			goTestIsThere(t, strings.Fields(args))
 		}
 	}
 }
@@ -139,11 +142,11 @@ func goTestIsThere(t *testing.T, args []string) {
 	for i, arg := range args {
 		flag, _, _ := strings.Cut(arg, "=")
 		switch flag {
-		case "-v":
+		case "-v", "-tags":
 		case "-run":
 			has(`(?m)^func ` + strings.TrimSuffix(strings.Trim(args[i+1], "'"), "$") + `[(A-Z]`)
 		case "-bench":
-			has(`(?m)^func Benchmark`)
+			has(`(?m)^func Benchmark.*` + args[i+1])
 		default:
 			if name, ok := strings.CutPrefix(flag, "-"); ok {
 				has(`flag\.\w+\("` + regexp.QuoteMeta(name) + `"`)
