@@ -90,7 +90,9 @@ var layerImports = map[string][]string{
 	"cmd/bkrp": {".", "dtyp", "internal/cli", "internal/keyform", "internal/smbclient", "internal/doctor", "dpapi", "bkrpclient"},
 	// Programs that show the public packages in use.
 	"examples/protectfile": {"dpapi", "bkrpclient"},
-	"docs":                 {},
+	// The documents, in their tests; what reads and runs them knows nothing of them.
+	"docs":             {},
+	"internal/doctest": {},
 
 	"interop":       {},
 	"interop/peers": {},
@@ -133,7 +135,7 @@ var layerForeign = map[string][]string{
 var layerForeignTests = map[string][]string{
 	"github.com/google/go-cmp": {"*"},
 	// Who keys are exported to.
-	"filippo.io/age":                  {"interop"},
+	"filippo.io/age":                  {"interop", "docs"},
 	"github.com/rogpeppe/go-internal": {"*"},
 	"go.uber.org/goleak":              {"*"},
 	// An independent peer of both our SMB server and our GSS.

@@ -1,17 +1,14 @@
 package bkrptest_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"os"
-	"regexp"
-	"strings"
 	"testing"
 
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/bkrpclient"
 	"github.com/seed05845750/bkrp/bkrptest"
+	"github.com/seed05845750/bkrp/internal/doctest"
 )
 
 // SealPassphrase wraps the passphrase of a disk for the user of cfg.
@@ -113,22 +110,5 @@ func TestPassphraseInDomain(t *testing.T) {
 
 // TestGuide holds docs/testing.md against this file: its code is what runs here.
 func TestGuide(t *testing.T) {
-	guide, err := os.ReadFile("../docs/testing.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	code, err := os.ReadFile("guide_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllSubmatch(guide, -1)
-	if len(blocks) < 4 {
-		t.Fatalf("%d blocks of code in the guide", len(blocks))
-	}
-	for _, b := range blocks {
-		if !bytes.Contains(code, b[1]) {
-			first, _, _ := strings.Cut(string(b[1]), "\n")
-			t.Errorf("the block that begins %q is not what runs here", first)
-		}
-	}
+	doctest.Open(t, "../docs/testing.md").Go("guide_test.go")
 }

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/bkrpclient"
 	"github.com/seed05845750/bkrp/bkrptest"
+	"github.com/seed05845750/bkrp/internal/doctest"
 )
 
 func config(server, domain, user string, password bkrpclient.Password) bkrpclient.Config {
@@ -60,11 +60,37 @@ func advice(err error) string {
 	return "try again later"
 }
 
-func TestClientGoCode(t *testing.T) {
-	goIsRun(t, "client.md", "client_test.go", 4)
+// The commands and the code of docs/client.md, as they stand there.
+func TestClient(t *testing.T) {
+	doc := doctest.Open(t, "client.md")
+	doc.Go("client_test.go")
 	d := bkrptest.NewDomain(t)
 	alice := d.User("alice")
+	t.Run("Go", func(t *testing.T) { clientCode(t, d, alice) })
 
+	sh, dir := newShell(t, "BKRP_PASSWORD_FILE=password")
+	write(t, filepath.Join(dir, "password"), string(alice.Password)+"\n")
+	replace := []string{"dc1.example.com", d.Addr(), `EXAMPLE\alice`, d.NetBIOSName + `\` + alice.Name}
+	doc.Follow(doctest.Script{Shell: sh, Replace: replace, Steps: map[string]doctest.Step{
+		`bkrp unwrap --server $SERVER -U "$OWNER" -i disk.wrapped -o recovered.key`: {After: func(doctest.Result) {
+			made, err := os.ReadFile(filepath.Join(dir, "disk.key"))
+			if err != nil || len(made) != 32 {
+				t.Fatalf("%d octets, %v", len(made), err)
+			}
+			if got, err := os.ReadFile(filepath.Join(dir, "recovered.key")); err != nil || string(got) != string(made) {
+				t.Errorf("what was recovered is not what was wrapped: %d octets, %v", len(got), err)
+			}
+		}},
+		"bkrp inspect disk.wrapped": {After: func(r doctest.Result) { want(t, "inspect", r.Stdout, "^Client-Side-Wrapped Secret") }},
+		`bkrp unwrap --server $SERVER -U "$OWNER" -i disk.wrapped >/dev/null…`: {After: func(r doctest.Result) {
+			if r.Stdout != "it opens\n" {
+				t.Errorf("it says %q", r.Stdout)
+			}
+		}},
+	}})
+}
+
+func clientCode(t *testing.T, d *bkrptest.Domain, alice *bkrptest.User) {
 	cfg := config(d.Addr(), d.NetBIOSName, alice.Name, alice.Password)
 	got, err := wrapAndRecover(t.Context(), cfg, []byte("correct horse"))
 	if err != nil || string(got) != "correct horse" {
@@ -86,34 +112,5 @@ func TestClientGoCode(t *testing.T) {
 	defer bob.Close()
 	if _, err := bob.Unwrap(t.Context(), blobs[1]); advice(err) != "the secret is another user's, or was altered" {
 		t.Errorf("of another's secret: %v", err)
-	}
-}
-
-// The commands of docs/client.md are run as they stand there, in a shell.
-func TestClientCommands(t *testing.T) {
-	d := bkrptest.NewDomain(t)
-	alice := d.User("alice")
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "password"), []byte(alice.Password+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	sh := shell{dir: dir, env: []string{
-		"PATH=" + programs(t) + ":" + os.Getenv("PATH"), "HOME=" + dir,
-		"SERVER=" + d.Addr(), `OWNER=` + d.NetBIOSName + `\` + alice.Name, "BKRP_PASSWORD_FILE=password",
-	}}
-	var script strings.Builder
-	for _, block := range blocks(t, "client.md", "sh", 2) {
-		script.WriteString(block)
-	}
-	out := sh.run(t, script.String(), "")
-	if !strings.Contains(out, "Client-Side-Wrapped Secret") || !strings.HasSuffix(out, "it opens\n") {
-		t.Errorf("the commands print %q", out)
-	}
-	made, err := os.ReadFile(filepath.Join(dir, "disk.key"))
-	if err != nil || len(made) != 32 {
-		t.Fatalf("%d octets, %v", len(made), err)
-	}
-	if got, err := os.ReadFile(filepath.Join(dir, "recovered.key")); err != nil || string(got) != string(made) {
-		t.Errorf("what was recovered is not what was wrapped: %d octets, %v", len(got), err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/seed05845750/bkrp/bkrpclient"
 	"github.com/seed05845750/bkrp/bkrpserver"
 	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/internal/doctest"
 	"github.com/seed05845750/bkrp/keystore"
 	"github.com/seed05845750/bkrp/keystore/boltstore"
 )
@@ -102,7 +103,7 @@ func unwrap(ctx context.Context, service *bkrpserver.Service, caller dtyp.SID, b
 // A domain is made, served, used by a client and by a call without SMB, and is
 // there again when it is opened anew.
 func TestEmbed(t *testing.T) {
-	goIsRun(t, "embed.md", "embed_test.go", 5)
+	doctest.Open(t, "embed.md").Go("embed_test.go")
 	dir := t.TempDir()
 	if err := create(t.Context(), dir); err != nil {
 		t.Fatal(err)

@@ -1,82 +1,58 @@
 package docs_test
 
 import (
-	"bufio"
-	"bytes"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/seed05845750/bkrp/internal/doctest"
 )
 
-// TestReadme runs the five minutes of the README, where nobody has to wait for
-// anybody. The server's port is another one, and the programs were built before.
+// TestReadme goes the way of the README's reader, in one shell, from the
+// demonstration to a secret that was unwrapped. This tree stands for the clone, and
+// the server's port is another one.
 func TestReadme(t *testing.T) {
-	server, client := readmeCommands(t)
-	sh := shell{dir: t.TempDir()}
-	if err := os.WriteFile(sh.dir+"/password", []byte("Correct.Horse.1\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	sh.env = []string{"PATH=" + programs(t) + ":" + os.Getenv("PATH"), "HOME=" + sh.dir, "BKRP_PASSWORD_FILE=password"}
-	for _, command := range server[:2] {
-		sh.run(t, command, "Correct.Horse.1\n")
-	}
-
-	var log bytes.Buffer
-	serve := sh.command(t, "exec "+server[2]+" --listen 127.0.0.1:0")
-	serve.Stderr = &log
-	stdout, err := serve.StdoutPipe()
+	doc := doctest.Open(t, "../README.md")
+	root, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := serve.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := serve.Process.Signal(os.Interrupt); err != nil {
-			t.Error(err)
-		}
-		if err := serve.Wait(); err != nil {
-			t.Errorf("the server: %v\n%s", err, &log)
-		}
-	}()
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	addr, ok := strings.CutPrefix(strings.TrimSpace(line), "listening on ")
-	if err != nil || !ok {
-		t.Errorf("the server says %q, %v", line, err)
-		return
-	}
+	home := t.TempDir()
+	password := filepath.Join(home, "password")
+	write(t, password, "Correct.Horse.1\n")
+	sh := doctest.NewShell(t, home, append(doctest.GoEnvironment(t),
+		"PATH="+os.Getenv("PATH"), "HOME="+home, "GOPATH="+home+"/go", "GOBIN=", "BKRP_PASSWORD_FILE="+password))
 
-	out := sh.run(t, strings.ReplaceAll(client, "127.0.0.1:4445", addr), "")
-	if !strings.HasPrefix(out, "correct horse battery stapleClient-Side-Wrapped Secret") {
-		t.Errorf("the client's commands print %q", out)
+	replace := []string{
+		"git clone https://github.com/seed05845750/bkrp && cd bkrp", "cd " + root,
+		"127.0.0.1:4445", "", // where the server listens
 	}
-}
-
-// readmeCommands are the commands of the README that make a domain, a user and a
-// server, and those of the client.
-func readmeCommands(t *testing.T) (server []string, client string) {
-	t.Helper()
-	text, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, part, ok := strings.Cut(string(text), "\n## A real server in five minutes\n")
-	if !ok {
-		t.Fatal("the README has no such part")
-	}
-	part, _, _ = strings.Cut(part, "\n## ")
-	for line := range strings.Lines(part) {
-		command, indented := strings.CutPrefix(line, "    ")
-		switch {
-		case !indented, strings.HasPrefix(command, "go install "), strings.HasPrefix(command, "export PATH="):
-		case strings.HasPrefix(command, "bkrpd "):
-			server = append(server, strings.TrimSpace(command))
-		default:
-			client += command
-		}
-	}
-	if len(server) != 3 || strings.Count(client, "bkrp ") != 3 || !strings.Contains(client, "127.0.0.1:4445") {
-		t.Fatalf("the README has other commands: %q, %q", server, client)
-	}
-	return server, client
+	var server *doctest.Server
+	doc.Follow(doctest.Script{Shell: sh, Replace: replace, Steps: map[string]doctest.Step{
+		"git clone …":   {After: func(r doctest.Result) { want(t, "the demonstration", r.Stdout, "^All of it held") }},
+		"./script/test": {Exempt: "it runs this test"},
+		"bkrpd init …": {After: func(doctest.Result) {
+			config := sh.Must("cat ~/bkrp-example/bkrpd.toml", "")
+			want(t, "the configuration", config, `^listen = \["127\.0\.0\.1:4445"\]$`)
+			sh.Must("test -s ~/bkrp-example/kek.bin", "")
+		}},
+		"bkrpd user add alice …": {Stdin: "Correct.Horse.1\n"},
+		"bkrpd serve …": {Instead: func(command string) {
+			server = sh.Serve(command + " --listen 127.0.0.1:0")
+			address, ok := strings.CutPrefix(server.Said, "listening on ")
+			if !ok || !strings.Contains(doc.Text, "It says `listening on 127.0.0.1:4445`") {
+				t.Fatalf("it says %q", server.Said)
+			}
+			replace[3] = address
+			sh.Must("cd", "") // the client's files are to be nowhere else
+		}},
+		"bkrp unwrap …": {After: func(r doctest.Result) {
+			if r.Stdout != "correct horse battery staple" {
+				t.Errorf("what was unwrapped is %q", r.Stdout)
+			}
+		}},
+		"bkrp inspect disk.wrapped": {After: func(r doctest.Result) { want(t, "inspect", r.Stdout, "^Client-Side-Wrapped Secret") }},
+		"rm -r …":                   {Before: func() { server.Stop() }},
+	}})
 }

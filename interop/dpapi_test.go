@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"filippo.io/age"
-
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/dpapi"
 	"github.com/seed05845750/bkrp/interop/peers"
@@ -218,53 +216,4 @@ func TestImpacketReadsMasterKeyFiles(t *testing.T) {
 			t.Error("another key")
 		}
 	})
-}
-
-// TestRecoveryDocument runs the commands of docs/recovery.md as they stand there,
-// in their order, on a file of Windows.
-func TestRecoveryDocument(t *testing.T) {
-	r, file, pair := adatumFiles(t)
-	peers.Need(t, "bash")
-	s := startAdatum(t, pair)
-	text, err := os.ReadFile(filepath.Join("..", "docs", "recovery.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	script := "set -eux\n"
-	blocks := strings.Split(string(text), "```sh\n")[1:]
-	for _, block := range blocks {
-		commands, _, ok := strings.Cut(block, "```\n")
-		if !ok {
-			t.Fatal("a block of commands does not end")
-		}
-		script += commands
-	}
-	if len(blocks) < 4 {
-		t.Fatalf("%d blocks of commands", len(blocks))
-	}
-	dir := t.TempDir()
-	identity, err := age.GenerateX25519Identity()
-	if err != nil {
-		t.Fatal(err)
-	}
-	who := s.credentials(peers.Administrator)
-	for name, content := range map[string]string{"password": who.Password + "\n", "me.key": identity.String() + "\n"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	out, stderr, code := try(t, []string{
-		"PATH=" + filepath.Dir(build(t, "bkrp")) + ":" + filepath.Dir(build(t, "bkrpd")) + ":" + os.Getenv("PATH"),
-		"BKRP_PASSWORD_FILE=" + filepath.Join(dir, "password"),
-		"SERVER=" + s.addr, "OWNER=" + who.Domain + `\` + who.User, "FILE=" + file, "KEY=" + adatumKey,
-		"RECIPIENT=" + identity.Recipient().String(), "CONFIG=" + s.config(),
-	}, script, "bash", "-c", `cd "$1" && exec bash -s`, "document", dir)
-	if code != 0 || !strings.Contains(out, "DPAPI master key file") || !strings.Contains(stderr, "of "+adatumSID+"-500, opened by ClientWrap key "+adatumKey) {
-		t.Errorf("exit code %d: %s%s", code, out, stderr)
-	}
-	for _, name := range []string{"master.key", "by-authority.key"} {
-		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != r.masterKey() {
-			t.Errorf("%s: %d octets, %v", name, len(b), err)
-		}
-	}
 }

@@ -107,10 +107,18 @@ func TestKerberosRefused(t *testing.T) {
 // it comes through a pipe, and may be behind the server's answer.
 func logs(s *server, from int, parts ...string) bool {
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		for line := range strings.Lines(s.log.String()[from:]) {
-			if !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(line, part) }) {
-				return true
-			}
+		if hasLine(s.log.String()[from:], parts...) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasLine tells whether some line of a log has all parts.
+func hasLine(log string, parts ...string) bool {
+	for line := range strings.Lines(log) {
+		if !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(line, part) }) {
+			return true
 		}
 	}
 	return false

@@ -91,8 +91,16 @@ func torture(t *testing.T, client *peers.Client, binding string, who peers.Crede
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !checkTorture(t, results, want) {
+		t.Logf("smbtorture %s as %s %q printed:\n%s", binding, who.User, options, output)
+	}
+}
+
+// checkTorture compares the results of all cases with what is expected of them.
+func checkTorture(t *testing.T, results map[string]peers.Result, want expectation) (good bool) {
+	t.Helper()
 	cases := slices.Concat(clientWrapCases, serverWrapCases, administratorCases)
-	good := true
+	good = true
 	for _, name := range cases {
 		good = checkCase(t, name, results[name], want[name]) && good
 	}
@@ -102,9 +110,7 @@ func torture(t *testing.T, client *peers.Client, binding string, who peers.Crede
 			good = false
 		}
 	}
-	if !good {
-		t.Logf("smbtorture %s as %s %q printed:\n%s", binding, who.User, options, output)
-	}
+	return good
 }
 
 func checkCase(t *testing.T, name string, got peers.Result, failure []string) bool {

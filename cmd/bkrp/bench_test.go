@@ -356,33 +356,3 @@ func TestBenchNoProcess(t *testing.T) {
 		t.Errorf("exit code %d, %q, %q", code, &stderr, &out)
 	}
 }
-
-// The commands of the document, on servers of this test and with few calls.
-func TestBenchDoc(t *testing.T) {
-	doc, err := os.ReadFile("../../docs/bench.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid := fmt.Sprint(os.Getpid())
-	here := strings.NewReplacer(
-		"127.0.0.1:4445", startServer(t), "127.0.0.2", startServer(t),
-		`'EXAMPLE\alice'`, `BKRP\alice`, `'SAMDOM\alice'`, `BKRP\alice`,
-		"$(pidof bkrpd)", pid, "$(cat /run/samba/samba.pid)", pid,
-	)
-	commands := 0
-	for line := range strings.Lines(string(doc)) {
-		if !strings.HasPrefix(line, "    bkrp bench ") {
-			continue
-		}
-		commands++
-		args := strings.Fields(here.Replace(line))[1:]
-		benchArgs(t, "") // for the password
-		var out, stderr bytes.Buffer
-		if code := run(t.Context(), append(args, "--count", "20"), strings.NewReader(""), &out, &stderr); code != 0 || out.Len() == 0 {
-			t.Errorf("%s: exit code %d: %s", line, code, &stderr)
-		}
-	}
-	if commands < 4 {
-		t.Errorf("only %d commands were found", commands)
-	}
-}

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/seed05845750/bkrp/bkrpserver"
 	"github.com/seed05845750/bkrp/bkrptest"
-	"github.com/seed05845750/bkrp/internal/dclocator/locatortest"
 	"github.com/seed05845750/bkrp/internal/doctor"
 )
 
@@ -76,45 +74,5 @@ func TestDoctorTable(t *testing.T) {
 		"What to do:\n  broken: dc1, logon: second\n  warning: dc1, pipe: first\n"
 	if out.String() != want {
 		t.Errorf("%q, want\n%q", &out, want)
-	}
-}
-
-// The commands of the document, as they stand there, on servers of this test.
-func TestDoctorDoc(t *testing.T) {
-	doc, err := os.ReadFile("../../docs/doctor.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := startServer(t)
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	domain := locatortest.Start(t, "bkrp.example", &locatortest.DC{Name: "dc1"})
-	here := strings.NewReplacer("dc1.example.com", addr, "doctor example.com", "doctor bkrp.example --dns "+domain.DNS+" --port "+port,
-		`'EXAMPLE\alice'`, `BKRP\alice`)
-	password := filepath.Join(t.TempDir(), "password")
-	if err := os.WriteFile(password, []byte(passwords["alice"]+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv(passwordFileEnv, password)
-	commands := 0
-	for line := range strings.Lines(string(doc)) {
-		if !strings.HasPrefix(line, "    bkrp doctor ") {
-			continue
-		}
-		commands++
-		var out, stderr bytes.Buffer
-		if code := run(t.Context(), strings.Fields(here.Replace(line))[1:], strings.NewReader(""), &out, &stderr); code != 0 || out.Len() == 0 {
-			t.Errorf("%s: exit code %d: %s%s", line, code, &out, &stderr)
-		}
-	}
-	if commands < 3 {
-		t.Errorf("only %d commands were found", commands)
-	}
-	for _, check := range doctor.Checks() {
-		if !strings.Contains(string(doc), "| `"+check+"` |") {
-			t.Errorf("the document does not say what %s is", check)
-		}
 	}
 }

@@ -74,20 +74,28 @@ func (c *Client) Exec(ctx context.Context, args ...string) (Output, error) {
 }
 
 // inDomain binds the domain's name service files over the host's, in the
-// private mount namespace the shell was started in, and becomes the command.
+// private mount namespace the shell was started in, and an smb.conf if there is one
+// to take the place of the host's, and becomes the command.
 const inDomain = `set -e
 mount --make-rprivate /
 mount --bind "$PEER_DIR/hosts" /etc/hosts
 mount --bind "$PEER_DIR/resolv.conf" /etc/resolv.conf
+[ -z "${PEER_CONF:-}" ] || mount --bind "$PEER_CONF" /etc/samba/smb.conf
 exec "$@"`
 
-func (c *Client) exec(ctx context.Context, stdin []byte, args ...string) (Output, error) {
-	env := os.Environ()
-	if c.namespace {
-		env = append(env, "PEER_DIR="+c.dir, "KRB5_CONFIG="+filepath.Join(c.dir, "krb5.conf"))
-		args = append([]string{"unshare", "--mount", "bash", "-c", inDomain, "in-domain"}, args...)
+// Within is what a program that is to run as a machine of the domain has in front
+// of its command line, and further in its environment.
+func (c *Client) Within() (command, env []string) {
+	if !c.namespace {
+		return nil, nil
 	}
-	return run(ctx, env, stdin, args...)
+	return []string{"unshare", "--mount", "bash", "-c", inDomain, "in-domain"},
+		[]string{"PEER_DIR=" + c.dir, "KRB5_CONFIG=" + filepath.Join(c.dir, "krb5.conf")}
+}
+
+func (c *Client) exec(ctx context.Context, stdin []byte, args ...string) (Output, error) {
+	within, env := c.Within()
+	return run(ctx, append(os.Environ(), env...), stdin, append(within, args...)...)
 }
 
 func run(ctx context.Context, env []string, stdin []byte, args ...string) (Output, error) {

@@ -188,6 +188,13 @@ func (d *Domain) Restart(ctx context.Context, global ...string) error {
 	return d.ready(ctx)
 }
 
+// OnController is as [Client.Within], for programs that run on the domain controller
+// itself: they find its smb.conf in the usual place.
+func (d *Domain) OnController() (command, env []string) {
+	command, env = d.Within()
+	return command, append(env, "PEER_CONF="+filepath.Join(d.dir, "etc", "smb.conf"))
+}
+
 // Keytab is the file with the domain controller's own keys, which Samba keeps.
 func (d *Domain) Keytab() string { return filepath.Join(d.dir, "private", "secrets.keytab") }
 

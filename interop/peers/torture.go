@@ -42,16 +42,16 @@ func (c *Client) Torture(ctx context.Context, binding string, who Credentials, o
 	if err != nil {
 		return nil, out.String(), err
 	}
-	results, err := parseTorture(out.Stdout)
+	results, err := ParseTorture(out.Stdout)
 	if err != nil {
 		return nil, out.String(), fmt.Errorf("%w\n%s", err, out)
 	}
 	return results, out.String(), nil
 }
 
-// parseTorture reads the suite's output, subunit version 1 in text: "test: X",
+// ParseTorture reads the suite's output, subunit version 1 in text: "test: X",
 // then "success: X" or "failure: X [", lines, "]".
-func parseTorture(output string) (map[string]Result, error) {
+func ParseTorture(output string) (map[string]Result, error) {
 	results := make(map[string]Result)
 	var name string
 	var printed []string

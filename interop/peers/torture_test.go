@@ -35,7 +35,7 @@ time: 2026-11-22 05:18:15.361726
 `
 
 func TestParseTorture(t *testing.T) {
-	got, err := parseTorture(tortureOutput)
+	got, err := ParseTorture(tortureOutput)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestParseTorture(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if _, err := parseTorture("Failed to connect\n"); err == nil {
+	if _, err := ParseTorture("Failed to connect\n"); err == nil {
 		t.Error("no error for a suite that ran no case")
 	}
 }
