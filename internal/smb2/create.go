@@ -121,8 +121,11 @@ func (r *call) find(id wire.FileID) (*Pipe, wire.Status) {
 		}
 	}
 	p := r.session.findPipe(id, r.TreeID)
-	if p == nil {
+	switch {
+	case p == nil:
 		return nil, wire.StatusFileClosed
+	case p.encrypted && !r.encrypted:
+		return nil, wire.StatusAccessDenied // Pipe.Encrypted
 	}
 	r.chain.file = id
 	return p, wire.StatusSuccess

@@ -56,7 +56,8 @@ func (p *Pipe) Identity() gss.Identity { return p.session.identity }
 // 3.3.4.6).
 func (p *Pipe) SessionKey() []byte { return slices.Clone(p.session.appKey) }
 
-// Encrypted reports whether SMB encrypts what the pipe carries.
+// Encrypted reports whether SMB encrypts what the pipe carries. It does when it
+// encrypted the request that opened the pipe; others are refused then.
 func (p *Pipe) Encrypted() bool { return p.encrypted }
 
 // LocalAddr is the server's address.

@@ -369,3 +369,32 @@ func TestOtherCommands(t *testing.T) {
 	c.want(wire.StatusSuccess, wire.Logoff, wire.AppendEmpty(nil))
 	c.want(wire.StatusUserSessionDeleted, wire.Echo, wire.AppendEmpty(nil))
 }
+
+// TestPipeStaysEncrypted has a client open a pipe in an encrypted message and
+// go on in the clear: what Pipe.Encrypted promises has to hold for all that the
+// pipe carries, also where encryption is not demanded.
+func TestPipeStaysEncrypted(t *testing.T) {
+	_, addr := startServer(t, Config{})
+	c := logon(t, addr, Dialect302, testUser)
+	sealed := func(yes bool) { c.encrypt, c.sign = yes, !yes }
+	sealed(true)
+	id := c.open("echo")
+	c.echo(id)
+	sealed(false)
+	for _, r := range []struct {
+		cmd  wire.Command
+		body []byte
+	}{
+		{wire.Write, writeBody(id, message(30))},
+		{wire.Read, readBody(id, 100)},
+		{wire.Ioctl, transceiveBody(id, message(30), 100)},
+		{wire.Close, (&wire.CloseRequest{FileID: id}).Append(nil)},
+	} {
+		c.want(wire.StatusAccessDenied, r.cmd, r.body)
+	}
+	other := c.open("echo")
+	c.echo(other)
+	sealed(true)
+	c.echo(id)
+	c.echo(other) // more than was promised
+}
