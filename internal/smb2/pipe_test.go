@@ -150,10 +150,17 @@ func TestPending(t *testing.T) {
 				t.Fatalf("interim response: %+v, %v", h, err)
 			}
 			async := h.AsyncID
-			c.want(wire.StatusSuccess, wire.Write, writeBody(id, message(20)))
-			h, msg, _ := c.recv()
-			if h.Status != wire.StatusSuccess || h.AsyncID != async || h.Credits != 0 || !bytes.Equal(readData(t, msg), message(20)) {
-				t.Fatalf("final response: %+v", h)
+			// The two answers come as they are ready.
+			c.sendFrame(c.pack(c.header(wire.Write), writeBody(id, message(20))))
+			for range 2 {
+				h, msg := c.final()
+				read := h.AsyncID == async && h.Credits == 0 && h.Command == wire.Read && bytes.Equal(readData(t, msg), message(20))
+				if h.Status != wire.StatusSuccess || !read && h.Command != wire.Write {
+					t.Fatalf("final response: %+v", h)
+				}
+				if read {
+					async = ^async // not twice
+				}
 			}
 
 			cancel := func(h wire.Header) {
