@@ -168,18 +168,3 @@ func vouchFor(cfg *Config) voucher {
 		return err
 	}
 }
-
-// vouched has every call of an interface refused whose caller is no longer
-// vouched for.
-func vouched(i dcerpc.Interface, vouch voucher) dcerpc.Interface {
-	handle := i.Handle
-	i.Handle = func(ctx context.Context, c *dcerpc.Call) ([]byte, error) {
-		if err := vouch(ctx, c.Identity.Mechanism, c.Identity.SID); errors.Is(err, errRevoked) {
-			return nil, dcerpc.FaultAccessDenied
-		} else if err != nil {
-			return nil, err
-		}
-		return handle(ctx, c)
-	}
-	return i
-}

@@ -9,6 +9,7 @@ import (
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/dcerpc"
+	"github.com/seed05845750/bkrp/internal/gss"
 	"github.com/seed05845750/bkrp/internal/lsarpc"
 	"github.com/seed05845750/bkrp/internal/smb2"
 	"github.com/seed05845750/bkrp/keystore"
@@ -27,7 +28,7 @@ func lsaPipe(cfg *Config, logon *logon) smb2.PipeFunc {
 	store := cfg.Service.Store
 	domain := store.Domain()
 	return servePipe(pipeLSAAddress, &dcerpc.Server{
-		Interfaces: []dcerpc.Interface{vouched(lsarpc.New(lsarpc.Config{
+		Interfaces: []dcerpc.Interface{lsarpc.New(lsarpc.Config{
 			Domain: lsarpc.Domain{DNSName: domain.DNSName, NetBIOS: domain.NetBIOSName, SID: domain.SID},
 			AccountByName: func(ctx context.Context, name string) (lsarpc.Account, error) {
 				return lsaAccount(store.Account(ctx, name))
@@ -44,9 +45,10 @@ func lsaPipe(cfg *Config, logon *logon) smb2.PipeFunc {
 			},
 			Administrators:    cfg.Administrators,
 			RequireEncryption: cfg.RequireSecretEncryption,
+			Vouch:             lsaVouch(cfg.Service.vouch),
 			Audit:             lsaAudit(cfg.Service),
 			Log:               cfg.logger(),
-		}), cfg.Service.vouch)},
+		})},
 		Acceptors: logon.rpc(),
 		Limits:    dcerpc.Limits{MaxRequest: lsaMaxRequest},
 		Log:       cfg.logger(),
@@ -58,6 +60,17 @@ func lsaAccount(a keystore.Account, err error) (lsarpc.Account, error) {
 		return lsarpc.Account{}, fmt.Errorf("%w: %w", lsarpc.ErrNoAccount, err)
 	}
 	return lsarpc.Account{Name: a.Name, SID: a.SID}, err
+}
+
+// lsaVouch has the calls of those refused who are no longer vouched for.
+func lsaVouch(vouch voucher) func(context.Context, gss.Identity) error {
+	return func(ctx context.Context, caller gss.Identity) error {
+		err := vouch(ctx, caller.Mechanism, caller.SID)
+		if errors.Is(err, errRevoked) {
+			return lsarpc.ErrRevoked
+		}
+		return err
+	}
 }
 
 // lsaAudit puts each try to read a key as an LSA secret on the same trail as
@@ -75,7 +88,7 @@ func lsaAudit(s *Service) func(context.Context, lsarpc.SecretEvent) error {
 		}
 		switch {
 		case !e.Granted:
-			ev.Status, ev.Reason = bkrp.StatusAccessDenied, "caller is not an LSA administrator, or the connection is not encrypted as the configuration demands"
+			ev.Status, ev.Reason = bkrp.StatusAccessDenied, e.Reason
 		case !e.Found:
 			ev.Status, ev.Reason = bkrp.StatusFileNotFound, "no such secret"
 		}

@@ -10,8 +10,9 @@ type Limits struct {
 	// FaultNoMemory, its octets dropped as they come.
 	MaxRequest int
 	// MaxPending is how many octets of requests in several fragments all
-	// connections of the server may hold at a time; 32 times MaxRequest. A
-	// request that finds no room gets FaultServerTooBusy. One that fits into a
+	// connections of the server may hold at a time; 32 times MaxRequest. One
+	// caller may hold a fourth of it, and MaxRequest in any case. A request that
+	// finds no room gets FaultServerTooBusy. One that fits into a
 	// fragment, as all but very large ones do, needs none of it.
 	MaxPending int64
 	// CallTime bounds a call in several fragments, from the first one of its

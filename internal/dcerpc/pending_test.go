@@ -7,6 +7,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/internal/gss"
 )
 
 // openServer serves the echo interface to callers without authentication.
@@ -34,6 +37,20 @@ func send(t testing.TB, conn net.Conn, pdus ...[]byte) {
 	}
 }
 
+// holds is for tests: what is held, which has to be what all callers hold.
+func (p *pending) holds() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	sum := int64(0)
+	for _, n := range p.by {
+		sum += n
+	}
+	if sum != p.held {
+		return -1
+	}
+	return sum
+}
+
 // What all connections together hold of half sent requests is bounded.
 func TestMaxPending(t *testing.T) {
 	s := openServer(Limits{MaxRequest: 20000, MaxPending: 20000})
@@ -45,11 +62,11 @@ func TestMaxPending(t *testing.T) {
 		}
 	}
 	send(t, a, fragment(t, flagFirst, 4000, 20000), fragment(t, 0, 4000, 20000))
-	if got := s.pending.Load(); got != 16000 {
+	if got := s.pending.holds(); got != 16000 {
 		t.Fatalf("%d octets held for 8000 that were sent", got)
 	}
 	send(t, a, fragment(t, 0, 4000, 20000), fragment(t, 0, 4000, 20000), fragment(t, 0, 3999, 20000))
-	if got := s.pending.Load(); got != 20000 {
+	if got := s.pending.holds(); got != 20000 {
 		t.Fatalf("%d octets held where a request may have 20000", got)
 	}
 	t.Run("no room", func(t *testing.T) {
@@ -57,7 +74,7 @@ func TestMaxPending(t *testing.T) {
 		if f, err := parseFault(h, pdu); h.ptype != pduFault || err != nil || f != FaultServerTooBusy || h.flags&flagDidNotExecute == 0 {
 			t.Errorf("answered by type %d, flags %#x: %v, %v", h.ptype, h.flags, f, err)
 		}
-		if got := s.pending.Load(); got != 20000 {
+		if got := s.pending.holds(); got != 20000 {
 			t.Errorf("%d octets held after the refusal", got)
 		}
 	})
@@ -68,7 +85,7 @@ func TestMaxPending(t *testing.T) {
 	})
 	t.Run("a request that goes beyond its own limit gives its room back", func(t *testing.T) {
 		send(t, a, fragment(t, 0, 2, 0))
-		if got := s.pending.Load(); got != 0 {
+		if got := s.pending.holds(); got != 0 {
 			t.Errorf("%d octets held", got)
 		}
 		if h, _ := ask(t, b, fragment(t, flagFirst, 4000, 0), fragment(t, flagLast, 0, 0)); h.ptype != pduResponse {
@@ -81,17 +98,65 @@ func TestMaxPending(t *testing.T) {
 			t.Fatalf("answered by type %d", h.ptype)
 		}
 		send(t, a, fragment(t, flagFirst, 4000, 0))
-		if s.pending.Load() == 0 {
+		if s.pending.holds() == 0 {
 			t.Fatal("nothing is held")
 		}
 		a.Close()
 		<-endedA
 		// The one of b may still be sent the end of its answer.
 		send(t, b)
-		if got := s.pending.Load(); got != 0 {
+		if got := s.pending.holds(); got != 0 {
 			t.Errorf("%d octets held", got)
 		}
 	})
+}
+
+// One caller holds his share, by however many connections, and leaves the others
+// theirs.
+func TestMaxPendingIsShared(t *testing.T) {
+	const share = 20000
+	s := openServer(Limits{MaxRequest: share, MaxPending: pendingShare * share})
+	mallory := gss.Identity{Name: "mallory", SID: dtyp.MustParseSID("S-1-5-21-1-2-3-1666")}
+	begin := func(caller gss.Identity) (conn net.Conn) {
+		t.Helper()
+		conn, _ = connectAs(t, s, caller)
+		if h, _ := ask(t, conn, plainBind(t, []SyntaxID{syntaxNDR})); h.ptype != pduBindAck {
+			t.Fatalf("bind answered by type %d", h.ptype)
+		}
+		send(t, conn, fragment(t, flagFirst, 4000, share))
+		return conn
+	}
+	end := func(conn net.Conn) Fault {
+		t.Helper()
+		h, pdu := ask(t, conn, fragment(t, flagLast, 1, 0))
+		if h.ptype == pduResponse {
+			return 0
+		}
+		f, err := parseFault(h, pdu)
+		if h.ptype != pduFault || err != nil {
+			t.Fatalf("answered by type %d, %v", h.ptype, err)
+		}
+		return f
+	}
+	first := begin(mallory)
+	for range 2 * pendingShare {
+		begin(mallory)
+	}
+	if got := s.pending.holds(); got != 16000 {
+		t.Errorf("%d octets held for one caller", got)
+	}
+	if f := end(begin(mallory)); f != FaultServerTooBusy {
+		t.Errorf("one more of the same caller: %v", f)
+	}
+	if f := end(begin(alice)); f != 0 {
+		t.Errorf("another caller: %v", f)
+	}
+	if f := end(first); f != 0 {
+		t.Errorf("the request that has its room: %v", f)
+	}
+	if f := end(begin(mallory)); f != 0 {
+		t.Errorf("the same caller afterwards: %v", f)
+	}
 }
 
 // Who begins a request and does not end it, or does not take its answer, is
@@ -116,7 +181,7 @@ func TestCallTime(t *testing.T) {
 			if err := <-ended; !errors.Is(err, ErrProtocol) {
 				t.Errorf("ServeConn = %v", err)
 			}
-			if got := s.pending.Load(); got != 0 {
+			if got := s.pending.holds(); got != 0 {
 				t.Errorf("%d octets held", got)
 			}
 		})

@@ -31,9 +31,7 @@ type Server struct {
 	Log *slog.Logger
 
 	buffers buffers
-	// pending is how many octets all connections hold by requests of which
-	// they gather the fragments.
-	pending atomic.Int64
+	pending pending
 }
 
 // Interface is one interface that a Server serves.

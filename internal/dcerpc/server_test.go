@@ -62,13 +62,19 @@ func echoServer(runs *atomic.Int32, acceptor gss.Acceptor) *Server {
 // what ServeConn returned.
 func connect(t testing.TB, s *Server) (conn net.Conn, ended chan error) {
 	t.Helper()
+	return connectAs(t, s, gss.Identity{Name: "session", SID: alice.SID})
+}
+
+// connectAs is connect by whom the transport says it is.
+func connectAs(t testing.TB, s *Server, caller gss.Identity) (conn net.Conn, ended chan error) {
+	t.Helper()
 	conn, far := net.Pipe()
 	ended = make(chan error, 1)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		ended <- s.ServeConn(context.Background(), far, Transport{
-			PipeName: `\PIPE\protected_storage`, Identity: gss.Identity{Name: "session", SID: alice.SID},
+			PipeName: `\PIPE\protected_storage`, Identity: caller,
 		})
 	}()
 	t.Cleanup(func() { conn.Close(); <-done })

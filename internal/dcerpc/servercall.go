@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/gss"
 	"github.com/seed05845750/bkrp/internal/ndr"
 )
@@ -20,9 +21,10 @@ type request struct {
 	// stub is what came so far. That of a single fragment is a part of the
 	// PDU.
 	stub []byte
-	// reserved is how much of Limits.MaxPending it holds: the capacity of stub
-	// where that is memory of its own.
+	// reserved is how much of Limits.MaxPending it holds for its caller: the
+	// capacity of stub where that is memory of its own.
 	reserved int
+	caller   dtyp.SID
 	// deadline closes the connection if the call is not over in time; nil for
 	// a single fragment.
 	deadline *time.Timer
@@ -43,7 +45,7 @@ func (c *serverConn) dropRequest() {
 func (c *serverConn) dropStub(r *request) {
 	if r.reserved > 0 {
 		clear(r.stub)
-		c.server.pending.Add(int64(-r.reserved))
+		c.server.pending.give(r.caller, int64(r.reserved))
 	}
 	r.stub, r.reserved = nil, 0
 }
@@ -96,7 +98,7 @@ func (c *serverConn) gather(h header, q requestPDU, stub []byte) error {
 		}
 		c.request = &request{
 			callID: h.callID, contextID: q.contextID, opnum: q.opnum, bigEndian: h.bigEndian,
-			fault: c.admit(q),
+			fault: c.admit(q), caller: c.identity().SID,
 		}
 		if c.request.fault == 0 && h.flags&flagLast != 0 {
 			if len(stub) > c.limits.MaxRequest {
@@ -134,7 +136,7 @@ func (c *serverConn) gather(h header, q requestPDU, stub []byte) error {
 }
 
 // makeRoom makes room for n more octets, which MaxRequest allows; ok is false
-// if the server has too much of others' to hold. The client's hint is believed
+// if the server has too much to hold already, of all or of this caller. The client's hint is believed
 // only as far as it has sent a quarter of it.
 func (c *serverConn) makeRoom(r *request, n int, hint int64) (ok bool) {
 	have := len(r.stub) + n
@@ -143,9 +145,7 @@ func (c *serverConn) makeRoom(r *request, n int, hint int64) (ok bool) {
 	}
 	most := int64(c.limits.MaxRequest)
 	size := int(min(max(2*int64(have), min(hint, 4*int64(have))), most))
-	more := int64(size - r.reserved)
-	if c.server.pending.Add(more) > c.limits.MaxPending {
-		c.server.pending.Add(-more)
+	if !c.server.pending.take(r.caller, int64(size-r.reserved), &c.limits) {
 		return false
 	}
 	r.stub, r.reserved = grown(r.stub, size), size

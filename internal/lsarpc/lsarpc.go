@@ -47,6 +47,10 @@ var ErrNoSecret = errors.New("lsarpc: no such secret")
 // ErrNoAccount is the same of Config.AccountByName and AccountBySID.
 var ErrNoAccount = errors.New("lsarpc: no such account")
 
+// ErrRevoked is what Config.Vouch gives, wrapped or not, of a caller whose account
+// has ended since he logged on.
+var ErrRevoked = errors.New("lsarpc: account was removed or disabled after the logon")
+
 // Config is what the interface answers from. Its functions are called from
 // many goroutines at once.
 type Config struct {
@@ -68,6 +72,9 @@ type Config struct {
 	// sealed nor came over an encrypted transport. All that protects a value
 	// then is the single DES of [MS-LSAD] 5.1.2, with known plaintext.
 	RequireEncryption bool
+	// Vouch, if set, tells at each call whether the caller may still go on. An
+	// error that wraps ErrRevoked says that he may not; any other is a failure.
+	Vouch func(ctx context.Context, caller gss.Identity) error
 	// Audit, if set, hears of each try to open or read a secret, before the
 	// answer is given. Its error makes the answer STATUS_INTERNAL_ERROR.
 	Audit func(ctx context.Context, e SecretEvent) error
@@ -94,11 +101,14 @@ type SecretEvent struct {
 	Operation string
 	// Remote is where the call came from, nil if unknown.
 	Remote net.Addr
-	// Name is the secret's, as the caller wrote it, cut to 128 characters.
+	// Name is the secret's, as the caller wrote it, cut to 128 characters; "" if
+	// the call was refused before its parameters were read.
 	Name string
-	// Granted says that the caller is an administrator, and Found that there
-	// is such a secret, as far as that was looked at.
+	// Granted says that the caller may have secrets, and Found that there is such
+	// a secret, as far as that was looked at.
 	Granted, Found bool
+	// Reason says why it is not granted, for the operator.
+	Reason string
 }
 
 // New makes the interface. It lets callers in whom the transport has
@@ -137,11 +147,8 @@ func (s *server) handle(ctx context.Context, c *dcerpc.Call) ([]byte, error) {
 	if method == nil {
 		return nil, dcerpc.FaultOpRange
 	}
-	if c.Identity.SID.IsZero() || c.AuthLevel == dcerpc.LevelConnect {
-		// Without signatures the logon proves nothing of the call. Someone in
-		// the middle could relay an administrator's to a session of his own,
-		// and have the secrets encrypted under a key that he knows.
-		return nil, dcerpc.FaultAccessDenied
+	if err := s.letIn(ctx, c); err != nil {
+		return nil, err
 	}
 	call := &call{
 		Call: c, handles: c.State.(*handles),
@@ -151,6 +158,35 @@ func (s *server) handle(ctx context.Context, c *dcerpc.Call) ([]byte, error) {
 		return nil, err
 	}
 	return call.out.Buffer(), nil
+}
+
+// letIn says by an error that a call is refused whatever it asks for. The audit
+// hears of one that was to read a secret.
+func (s *server) letIn(ctx context.Context, c *dcerpc.Call) error {
+	reason := ""
+	switch {
+	case c.Identity.SID.IsZero():
+		reason = "the caller is nobody"
+	case c.AuthLevel == dcerpc.LevelConnect:
+		// Without signatures the logon proves nothing of the call. Someone in
+		// the middle could relay an administrator's to a session of his own,
+		// and have the secrets encrypted under a key that he knows.
+		reason = "the logon protects no call, and may have been relayed"
+	case s.Vouch != nil:
+		if err := s.Vouch(ctx, c.Identity); errors.Is(err, ErrRevoked) {
+			reason = err.Error()
+		} else if err != nil {
+			return err
+		}
+	}
+	if reason == "" {
+		return nil
+	}
+	if operation := secretOperations[c.Opnum]; operation != "" && s.Audit != nil {
+		// The answer is the same if that fails, which the audit itself tells.
+		_ = s.Audit(ctx, SecretEvent{Caller: c.Identity, Operation: operation, Remote: c.Transport.Remote, Reason: reason})
+	}
+	return dcerpc.FaultAccessDenied
 }
 
 func (s *server) method(opnum uint16) func(context.Context, *call) error {

@@ -24,7 +24,7 @@ func (s *server) openSecret(ctx context.Context, c *call) error {
 	if o != policy {
 		return c.refuseHandle(statusInvalidHandle)
 	}
-	value, st := s.readSecret(ctx, c, "LsarOpenSecret", name)
+	value, st := s.readSecret(ctx, c, name)
 	clear(value)
 	if st != statusSuccess {
 		return c.refuseHandle(st)
@@ -36,11 +36,12 @@ func (s *server) openSecret(ctx context.Context, c *call) error {
 // caller, tells the audit, without which there is no answer, and gives the
 // value in memory to be cleared. Who is no administrator does not learn what
 // there is.
-func (s *server) readSecret(ctx context.Context, c *call, operation, name string) ([]byte, status) {
+func (s *server) readSecret(ctx context.Context, c *call, name string) ([]byte, status) {
 	e := SecretEvent{
-		Caller: c.Identity, Operation: operation, Remote: c.Transport.Remote,
-		Name: forAudit(name), Granted: s.maySee(c),
+		Caller: c.Identity, Operation: secretOperations[c.Opnum], Remote: c.Transport.Remote,
+		Name: forAudit(name), Reason: s.whyNot(c),
 	}
+	e.Granted = e.Reason == ""
 	value, st := s.secretFor(ctx, e.Granted, name)
 	e.Found = st == statusSuccess
 	if s.Audit != nil && s.Audit(ctx, e) != nil {
@@ -50,10 +51,22 @@ func (s *server) readSecret(ctx context.Context, c *call, operation, name string
 	return value, st
 }
 
-// maySee tells whether the call may have secrets at all.
-func (s *server) maySee(c *call) bool {
-	private := c.Transport.Encrypted || c.AuthLevel == dcerpc.LevelPrivacy
-	return s.isAdministrator(c.Identity) && (private || !s.RequireEncryption)
+// whyNot tells why the call may have no secrets at all; "" if it may.
+func (s *server) whyNot(c *call) string {
+	switch {
+	case !s.isAdministrator(c.Identity):
+		return "the caller is no LSA administrator"
+	case s.RequireEncryption && !c.Transport.Encrypted && c.AuthLevel != dcerpc.LevelPrivacy:
+		return "neither SMB nor RPC encrypts, as the configuration demands"
+	}
+	return ""
+}
+
+// secretOperations are the methods that give secrets.
+var secretOperations = map[uint16]string{
+	opOpenSecret:          "LsarOpenSecret",
+	opQuerySecret:         "LsarQuerySecret",
+	opRetrievePrivateData: "LsarRetrievePrivateData",
 }
 
 // forAudit is a name that any caller may have written as long as the request,

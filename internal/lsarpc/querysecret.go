@@ -30,7 +30,7 @@ func (s *server) querySecret(ctx context.Context, c *call) error {
 	}
 	sealed, st := []byte(nil), statusInvalidHandle
 	if o != policy {
-		sealed, st = s.sealedSecret(ctx, c, "LsarQuerySecret", o.secret)
+		sealed, st = s.sealedSecret(ctx, c, o.secret)
 	}
 	if st != statusSuccess {
 		current, currentTime, old, oldTime = false, false, false, false
@@ -50,8 +50,8 @@ func (s *server) querySecret(ctx context.Context, c *call) error {
 }
 
 // sealedSecret is readSecret, encrypted for the caller's transport.
-func (s *server) sealedSecret(ctx context.Context, c *call, operation, name string) ([]byte, status) {
-	value, st := s.readSecret(ctx, c, operation, name)
+func (s *server) sealedSecret(ctx context.Context, c *call, name string) ([]byte, status) {
+	value, st := s.readSecret(ctx, c, name)
 	defer clear(value)
 	if st != statusSuccess {
 		return nil, st

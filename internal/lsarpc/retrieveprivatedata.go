@@ -17,7 +17,7 @@ func (s *server) retrievePrivateData(ctx context.Context, c *call) error {
 	}
 	sealed, st := []byte(nil), statusInvalidHandle
 	if o == policy {
-		sealed, st = s.sealedSecret(ctx, c, "LsarRetrievePrivateData", name)
+		sealed, st = s.sealedSecret(ctx, c, name)
 	}
 	writeCipherValue(&c.out, sealed)
 	st.write(&c.out)

@@ -71,6 +71,7 @@ func (r *call) openPipe(name string, serve PipeFunc) (*Pipe, wire.Status) {
 		id:        wire.FileID{Persistent: c.lastOpen, Volatile: c.lastOpen},
 		tree:      r.TreeID,
 		session:   x,
+		identity:  x.identity,
 		encrypted: r.encrypted,
 	}
 	p.changed.L = &c.mu
@@ -81,7 +82,7 @@ func (r *call) openPipe(name string, serve PipeFunc) (*Pipe, wire.Status) {
 		defer func() {
 			p.cancel()
 			p.Close()
-			c.srv.dropOpen(x.identity)
+			c.srv.dropOpen(x.user)
 			c.mu.Lock()
 			c.open--
 			c.mu.Unlock()
@@ -121,8 +122,11 @@ func (r *call) find(id wire.FileID) (*Pipe, wire.Status) {
 		}
 	}
 	p := r.session.findPipe(id, r.TreeID)
-	if p == nil {
+	switch {
+	case p == nil:
 		return nil, wire.StatusFileClosed
+	case p.encrypted && !r.encrypted:
+		return nil, wire.StatusAccessDenied // Pipe.Encrypted
 	}
 	r.chain.file = id
 	return p, wire.StatusSuccess

@@ -214,3 +214,34 @@ func TestWindow(t *testing.T) {
 		}
 	}
 }
+
+// TestSealersOfOneKey has two sessions come to the same key, as those of a client
+// do in SMB 3.0 that has no key of its own for each and goes by its ticket's: no
+// nonce is used by both, or what they encrypt would show its difference.
+func TestSealersOfOneKey(t *testing.T) {
+	for _, cipher := range ciphers {
+		keys := deriveKeys(Dialect311, cipher, bytes.Repeat([]byte{7}, 32), new(preauthHash))
+		seen := make(map[[16]byte]bool)
+		for range 2 {
+			s, err := newSealer(cipher, keys.encryption)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 100 {
+				msg := make([]byte, wire.TransformSize+8, wire.TransformSize+8+16)
+				s.seal(msg, 1)
+				tr, _, err := wire.ParseTransform(msg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if seen[tr.Nonce] {
+					t.Fatalf("cipher %d: the nonce %x twice", cipher, tr.Nonce)
+				}
+				seen[tr.Nonce] = true
+				if rest := tr.Nonce[s.aead.NonceSize():]; !bytes.Equal(rest, make([]byte, len(rest))) {
+					t.Errorf("cipher %d: %x behind the nonce", cipher, rest)
+				}
+			}
+		}
+	}
+}

@@ -3,6 +3,7 @@ package smb2
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/rand"
 	"encoding/binary"
 	"fmt"
 
@@ -14,9 +15,13 @@ import (
 // time; it does not allocate.
 type sealer struct {
 	aead cipher.AEAD
-	// next is the counter that nonces are made of: each direction has a key
-	// of its own, and a session lives on one connection.
+	// next is the counter that nonces are made of, and rest what stands behind
+	// it in them. Each direction has a key of its own, and a session lives on
+	// one connection; but before 3.1.1 the keys come from that of the security
+	// context alone, which for a Kerberos client that draws none is that of its
+	// ticket, the same in each of its sessions. Hence both begin at random.
 	next  uint64
+	rest  [8]byte
 	nonce [16]byte
 	data  [wire.TransformSize - wire.TransformSignedFrom]byte
 }
@@ -27,7 +32,7 @@ func newSealer(c wire.Cipher, key []byte) (*sealer, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &sealer{aead: aead}, nil
+		return drawSealer(aead)
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -37,7 +42,21 @@ func newSealer(c wire.Cipher, key []byte) (*sealer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("smb2: GCM: %w", err)
 	}
-	return &sealer{aead: aead}, nil
+	return drawSealer(aead)
+}
+
+// drawSealer draws where the nonces begin.
+func drawSealer(aead cipher.AEAD) (*sealer, error) {
+	s := &sealer{aead: aead}
+	var next [8]byte
+	if _, err := rand.Read(next[:]); err != nil {
+		return nil, fmt.Errorf("smb2: drawing a nonce: %w", err)
+	}
+	if _, err := rand.Read(s.rest[:aead.NonceSize()-len(next)]); err != nil {
+		return nil, fmt.Errorf("smb2: drawing a nonce: %w", err)
+	}
+	s.next = binary.LittleEndian.Uint64(next[:])
+	return s, nil
 }
 
 // seal encrypts msg in place. Its first 52 octets are room for the transform
@@ -48,6 +67,7 @@ func (s *sealer) seal(msg []byte, session uint64) {
 	s.next++
 	t := wire.Transform{OriginalSize: uint32(len(text)), Flags: 1, SessionID: session}
 	binary.LittleEndian.PutUint64(t.Nonce[:], s.next)
+	copy(t.Nonce[8:], s.rest[:])
 	s.nonce = t.Nonce
 	t.Append(msg[:0])
 	sealed := s.aead.Seal(text[:0], s.nonce[:s.aead.NonceSize()], text,

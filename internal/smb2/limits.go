@@ -11,9 +11,10 @@ import (
 //
 // The worst that hostile clients can make of the memory, besides what
 // PipeFuncs hold:
-//   - A connection before its logon has 3 KiB, while a frame comes as much as
-//     the frame is long, at most 68 KiB, and as little for the answer. With the
-//     defaults that is some 75 MiB for one address and 300 MiB for all.
+//   - A connection before its logon has 3 KiB, and 4 KiB for each of its Sessions
+//     that is half way; while a frame comes as much as the frame is long, at most
+//     68 KiB, and as little for the answer. With the defaults that is some 110 MiB
+//     for one address and 430 MiB for all.
 //   - A connection with a session has two frames, 160 KiB, while a request is
 //     worked off and its answer is taken, which StallTimeout bounds; 160 MiB for
 //     one address and 640 MiB for all.

@@ -23,6 +23,7 @@ type Pipe struct {
 	id        wire.FileID
 	tree      uint32
 	session   *session
+	identity  gss.Identity
 	encrypted bool
 	cancel    context.CancelFunc
 
@@ -48,15 +49,17 @@ type Pipe struct {
 // Name is the name of the pipe, in lower case and without \pipe\.
 func (p *Pipe) Name() string { return p.name }
 
-// Identity is who opened the pipe.
-func (p *Pipe) Identity() gss.Identity { return p.session.identity }
+// Identity is who opened the pipe, as of then: where a later logon in the same
+// session shows that he has lost a group, the pipe is closed.
+func (p *Pipe) Identity() gss.Identity { return p.identity }
 
 // SessionKey is a copy of the key that services above SMB derive theirs from,
 // 16 octets: the application key with SMB 3, the session key before ([MS-SMB2]
 // 3.3.4.6).
 func (p *Pipe) SessionKey() []byte { return slices.Clone(p.session.appKey) }
 
-// Encrypted reports whether SMB encrypts what the pipe carries.
+// Encrypted reports whether SMB encrypts what the pipe carries. It does when it
+// encrypted the request that opened the pipe; others are refused then.
 func (p *Pipe) Encrypted() bool { return p.encrypted }
 
 // LocalAddr is the server's address.

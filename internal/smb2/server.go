@@ -211,11 +211,11 @@ func (s *Server) addOpen(user gss.Identity) bool {
 	return true
 }
 
-func (s *Server) dropOpen(user gss.Identity) {
+func (s *Server) dropOpen(user dtyp.SID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.opens[user.SID]--; s.opens[user.SID] == 0 {
-		delete(s.opens, user.SID)
+	if s.opens[user]--; s.opens[user] == 0 {
+		delete(s.opens, user)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/gss"
 	"github.com/seed05845750/bkrp/internal/smb2/wire"
 )
@@ -25,9 +26,9 @@ type session struct {
 	verifier signer
 	opener   *sealer
 
-	// Identity and application key are set once, before valid is.
-	identity gss.Identity
-	appKey   []byte
+	// Whose session it is and the application key are set once, before valid is.
+	user   dtyp.SID
+	appKey []byte
 	// encrypt says that everything on the session has to be encrypted.
 	encrypt bool
 
@@ -36,6 +37,7 @@ type session struct {
 	// valid says that the logon has succeeded; gone, that the session is
 	// over: nothing is found by its id any more.
 	valid, gone bool
+	identity    gss.Identity // of the last logon; its SID is user
 	expiry      time.Time
 	signer      signer
 	sealer      *sealer
@@ -66,11 +68,32 @@ func (x *session) establish(sc gss.Context) error {
 		}
 	}
 	x.identity = sc.Identity()
+	x.user = x.identity.SID
 	x.appKey = keys.application
 	x.expiry = sc.Expiry()
 	x.encrypt = c.srv.cfg.Encryption == EncryptionRequire
 	x.valid = true
 	return nil
+}
+
+// renew takes over what the same user's next logon says. Whoever has lost a group
+// by it does not go on with what he opened as its member. The caller holds
+// conn.mu.
+func (x *session) renew(sc gss.Context) {
+	id := sc.Identity()
+	if lost(x.identity.Groups, id.Groups) {
+		x.closePipes()
+	}
+	x.identity, x.expiry = id, sc.Expiry()
+}
+
+// lost reports whether one of the groups is not among those of now.
+func lost(groups, now []dtyp.SID) bool {
+	is := make(map[dtyp.SID]bool, len(now))
+	for _, sid := range now {
+		is[sid] = true
+	}
+	return slices.ContainsFunc(groups, func(sid dtyp.SID) bool { return !is[sid] })
 }
 
 // expired reports whether the security context is past its time. The caller
@@ -98,6 +121,10 @@ func (x *session) end() {
 	x.gone = true
 	x.conn.sessions = slices.DeleteFunc(x.conn.sessions, func(s *session) bool { return s == x })
 	x.trees = nil
+	x.closePipes()
+}
+
+func (x *session) closePipes() {
 	for len(x.pipes) > 0 {
 		x.pipes[0].closeLocked()
 	}

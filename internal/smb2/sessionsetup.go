@@ -132,18 +132,19 @@ func (r *call) moreProcessing(x *session, out []byte) error {
 }
 
 // admit makes a session of a security context, or renews the one there is:
-// then its keys stay ([MS-SMB2] 3.3.5.5.2) and its user has to be the same.
+// then its keys stay ([MS-SMB2] 3.3.5.5.2) and its user has to be the same. What
+// he is a member of may have changed.
 func (c *conn) admit(r *call, x *session, sc gss.Context) error {
 	if sc.Identity().SID.IsZero() {
 		return errNobody
 	}
 	if r.session != nil {
-		if sc.Identity().SID != x.identity.SID {
+		if sc.Identity().SID != x.user {
 			return errOther
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		x.expiry = sc.Expiry()
+		x.renew(sc)
 		return nil
 	}
 	if err := x.establish(sc); err != nil {
@@ -183,7 +184,7 @@ func (r *call) endPrevious(x *session, id uint64) {
 		return
 	}
 	old := r.c.srv.findSession(id)
-	if old == nil || old.identity.SID != x.identity.SID {
+	if old == nil || old.user != x.user {
 		return
 	}
 	old.conn.endSession(old)

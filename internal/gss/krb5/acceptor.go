@@ -149,6 +149,9 @@ func (e *acceptExchange) accept(l *logon, message []byte) ([]byte, *session, err
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := l.remember(identity); err != nil {
+		return nil, nil, err
+	}
 	s := &session{
 		identity: identity, flags: flags, expiry: l.expiry(), scratch: e.scratch,
 		key: l.part.key, acceptor: true,

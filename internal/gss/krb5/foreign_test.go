@@ -39,8 +39,9 @@ func TestSIDsFromAnotherRealm(t *testing.T) {
 	}
 }
 
-// Of the groups of another realm's client those of our domain and of BUILTIN
-// are left out.
+// Of the groups of another realm's client only those of other domains count: not
+// ours, and none that mean something in every domain, such as BUILTIN's and
+// Enterprise Domain Controllers.
 func TestGroupsFromAnotherRealm(t *testing.T) {
 	sid := dtyp.MustParseSID
 	l := &logon{
@@ -49,12 +50,15 @@ func TestGroupsFromAnotherRealm(t *testing.T) {
 	}
 	id, err := l.filterForeign(gss.Identity{SID: sid("S-1-5-21-4-5-6-1000"), Groups: []dtyp.SID{
 		sid("S-1-5-21-1-2-3-512"), sid("S-1-5-21-4-5-6-513"), sid("S-1-5-32-544"), sid("S-1-5-21-7-8-9-519"),
+		sid("S-1-5-9"), sid("S-1-5-18"), sid("S-1-1-0"), sid("S-1-22-2-0"),
 	}})
 	if err != nil || len(id.Groups) != 2 || id.Groups[0] != sid("S-1-5-21-4-5-6-513") || id.Groups[1] != sid("S-1-5-21-7-8-9-519") {
 		t.Errorf("groups %v, error %v", id.Groups, err)
 	}
-	if _, err := l.filterForeign(gss.Identity{SID: sid("S-1-5-32-544")}); !errors.Is(err, errForeignSID) {
-		t.Errorf("a user of BUILTIN: %v", err)
+	for _, user := range []string{"S-1-5-32-544", "S-1-5-18", "S-1-5-9", "S-1-22-1-0"} {
+		if _, err := l.filterForeign(gss.Identity{SID: sid(user)}); !errors.Is(err, errForeignSID) {
+			t.Errorf("the user %s: %v", user, err)
+		}
 	}
 }
 

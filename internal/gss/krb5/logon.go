@@ -69,7 +69,7 @@ func (l *logon) etype() string {
 	return l.req.ticket.sealed.etype.String()
 }
 
-// verify goes through RFC 4120 3.2.3.
+// verify goes through RFC 4120 3.2.3, up to the end, which is remember.
 func (l *logon) verify(message []byte) (err error) {
 	if l.req, err = parseAPReq(message); err != nil {
 		return err
@@ -83,11 +83,15 @@ func (l *logon) verify(message []byte) (err error) {
 	if err := l.openAuthenticator(); err != nil {
 		return err
 	}
-	if err := l.checkTimes(); err != nil {
-		return err
-	}
-	// Last, so that nothing but whole and timely requests fill the cache.
-	return l.replay.admit(l.client(), l.req.authenticator.cipher, l.auth.ctime, l.now)
+	return l.checkTimes()
+}
+
+// remember is the end of RFC 4120 3.2.3: the request has not been there before.
+// It comes last, so that nothing but whole and timely requests of those who are
+// somebody fill the cache, and the share of each is his account's: one account has
+// many names in tickets, of which the KDC may write any that it is asked for.
+func (l *logon) remember(id gss.Identity) error {
+	return l.replay.admit(id.SID.String(), l.req.authenticator.cipher, l.auth.ctime, l.now)
 }
 
 // openTicket finds the key of the ticket and opens it.

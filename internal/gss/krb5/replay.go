@@ -12,10 +12,10 @@ import (
 
 const (
 	// maxReplay bounds the requests that are remembered: some 40 MiB in all, 100
-	// if each is of another client, and at 5 minutes of skew 2500 new ones in a
+	// if each is of another account, and at 5 minutes of skew 2500 new ones in a
 	// second.
 	maxReplay = 1 << 20
-	// replayShare is the part of them that one client may have, a fourth: with
+	// replayShare is the part of them that one account may have, a fourth: with
 	// one ticket anybody can make requests as fast as they are answered, and
 	// is not to keep out all the others by it.
 	replayShare = 4
@@ -24,11 +24,12 @@ const (
 var (
 	errReplay     = fmt.Errorf("krb5: the request was seen before: %w", gss.ErrLogon)
 	errReplayFull = errors.New("krb5: too many logons to remember them all; set back the clock skew or spread the load")
-	errReplayMany = errors.New("krb5: too many logons of this client to remember them all; see what it does, or set back the clock skew")
+	errReplayMany = errors.New("krb5: too many logons of this account to remember them all; see what it does, or set back the clock skew")
 )
 
-// clientID is a hash of a client's name, which may be long.
-type clientID [16]byte
+// accountID is a hash of what an account is told from others by, which may be
+// long.
+type accountID [16]byte
 
 // requestID is a hash of the sealed authenticator, which no two requests
 // share: it has a random confounder under a MAC.
@@ -51,11 +52,11 @@ type replayCache struct {
 	minutes map[int64]*replayMinute
 }
 
-// replayMinute is the requests of one minute, and how many of them each client
+// replayMinute is the requests of one minute, and how many of them each account
 // made.
 type replayMinute struct {
-	seen    map[requestID]struct{}
-	clients map[clientID]int
+	seen     map[requestID]struct{}
+	accounts map[accountID]int
 }
 
 func newReplayCache(skew time.Duration, most int) *replayCache {
@@ -66,11 +67,11 @@ func newReplayCache(skew time.Duration, most int) *replayCache {
 // which is within the skew of now. It fails when the request was admitted
 // before, and when there is no room for it: one that is not remembered is not
 // let in.
-func (c *replayCache) admit(client string, sealed []byte, made, now time.Time) error {
+func (c *replayCache) admit(account string, sealed []byte, made, now time.Time) error {
 	hash := sha256.Sum256(sealed)
 	id := requestID(hash[:])
-	hash = sha256.Sum256([]byte(client))
-	who := clientID(hash[:])
+	hash = sha256.Sum256([]byte(account))
+	who := accountID(hash[:])
 	minute := made.Unix() / 60
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -88,19 +89,19 @@ func (c *replayCache) admit(client string, sealed []byte, made, now time.Time) e
 		return errReplayMany
 	}
 	if m = c.minutes[minute]; m == nil {
-		m = &replayMinute{make(map[requestID]struct{}), make(map[clientID]int)}
+		m = &replayMinute{make(map[requestID]struct{}), make(map[accountID]int)}
 		c.minutes[minute] = m
 	}
 	m.seen[id] = struct{}{}
-	m.clients[who]++
+	m.accounts[who]++
 	c.size++
 	return nil
 }
 
-// sizeOf is how many requests of a client are remembered.
-func (c *replayCache) sizeOf(who clientID) (n int) {
+// sizeOf is how many requests of an account are remembered.
+func (c *replayCache) sizeOf(who accountID) (n int) {
 	for _, m := range c.minutes {
-		n += m.clients[who]
+		n += m.accounts[who]
 	}
 	return n
 }

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/seed05845750/bkrp/internal/gss"
 )
 
 func TestReplayCacheIsAtomic(t *testing.T) {
@@ -90,5 +92,32 @@ func TestReplayCacheOverlaps(t *testing.T) {
 	}
 	if err := c.admit("alice", []byte("first"), made, made.Add(DefaultClockSkew)); !errors.Is(err, errReplay) {
 		t.Errorf("played again: %v", err)
+	}
+}
+
+// The share is that of an account, in whatever case its name stands in a ticket:
+// there are KDCs that write what they are asked for.
+func TestReplayShareIsOfTheAccount(t *testing.T) {
+	f := forge(t)
+	a := f.acceptor(t, Config{})
+	a.replay = newReplayCache(DefaultClockSkew, 2*replayShare)
+	name := f.part.client.parts[0]
+	for n := range 2 * replayShare {
+		as := []byte(name)
+		for bit := range 3 {
+			if n>>bit&1 == 1 {
+				as[bit] ^= 'a' ^ 'A'
+			}
+		}
+		f.part.client.parts = []string{string(as)}
+		f.auth.client = f.part.client
+		f.auth.seq = newSequence()
+		_, _, err := a.Accept(gss.AcceptOptions{}).Step(t.Context(), f.seal(t, true))
+		if n < 2 && err != nil || n >= 2 && !errors.Is(err, errReplayMany) {
+			t.Errorf("request %d, of %s: %v", n, as, err)
+		}
+	}
+	if a.replay.size != 2 {
+		t.Errorf("%d of %d requests remembered are one account's", a.replay.size, a.replay.max)
 	}
 }

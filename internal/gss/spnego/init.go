@@ -53,7 +53,7 @@ func parseInit(token []byte) (*negTokenInit, error) {
 
 func (t *negTokenInit) cutMechTypes(seq *cryptobyte.String) bool {
 	var inner, list cryptobyte.String
-	if !seq.ReadASN1(&inner, field(0)) {
+	if !seq.ReadASN1(&inner, field(0)) || len(inner) > maxList {
 		return false
 	}
 	t.list = append([]byte(nil), inner...)

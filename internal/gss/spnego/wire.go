@@ -35,8 +35,10 @@ const (
 	MaxToken = 64 << 10
 	// MaxLegs bounds the tokens that one end takes.
 	MaxLegs = 8
-	// maxMechs bounds the client's list.
+	// maxMechs bounds the client's list, and maxList its octets: it is kept until
+	// the logon ends, and a refusal quotes it. Real ones have less than 100.
 	maxMechs = 16
+	maxList  = 1 << 10
 )
 
 // Tags of RFC 4178 4.2 and RFC 2743 3.1.
