@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/seed05845750/bkrp/internal/cli"
 )
 
 // maxInput bounds what is read from a file or from standard input, in octets:
@@ -76,8 +78,8 @@ func writeOutput(name string, out io.Writer, b []byte) error {
 
 // isFile tells whether out is the file that info describes.
 func isFile(out io.Writer, info os.FileInfo) bool {
-	f, ok := out.(*os.File)
-	if !ok {
+	f := cli.File(out)
+	if f == nil {
 		return false
 	}
 	own, err := f.Stat()

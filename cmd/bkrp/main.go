@@ -20,7 +20,7 @@ func main() {
 
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	return cli.Run(ctx, newRootCommand(stdin, stdout, stderr), args, stderr, exitCode)
+	return cli.Run(ctx, newRootCommand(stdin, stdout, stderr), args, exitCode)
 }
 
 func exitCode(err error) int {
@@ -48,8 +48,9 @@ The password is asked for on the terminal, or is the first line of the file that
 BKRP_PASSWORD_FILE names. It never stands on the command line. With --kerberos
 the tickets that kinit got take its place.
 
-"bkrp help exit-codes" says how programs see what came of a command, and "bkrp help
-completion" how a shell completes one.`,
+"bkrp help exit-codes" says how programs see what came of a command, "bkrp help
+output" what is printed on a terminal and what elsewhere, and "bkrp help completion"
+how a shell completes a command.`,
 		Example: `  bkrp wrap --server dc1.example.com -U 'EXAMPLE\alice' -i disk.key -o disk.wrapped
   bkrp unwrap --server dc1.example.com -U 'EXAMPLE\alice' -i disk.wrapped -o disk.key`,
 		Args: cobra.NoArgs,
@@ -57,6 +58,8 @@ completion" how a shell completes one.`,
 			return cmd.Help()
 		},
 	}
+	out, errs := cli.Streams(stdout, stderr)
+	stdout, stderr = out, errs
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

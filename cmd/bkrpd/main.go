@@ -33,7 +33,7 @@ type stdio struct {
 
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, std stdio) int {
-	return cli.Run(ctx, newRootCommand(std), args, std.err, nil)
+	return cli.Run(ctx, newRootCommand(std), args, nil)
 }
 
 func newRootCommand(std stdio) *cobra.Command {
@@ -43,8 +43,9 @@ func newRootCommand(std stdio) *cobra.Command {
 		Long: `bkrpd serves the BackupKey remote protocol: whoever it knows can have a secret
 wrapped, and only the owner of a wrapped secret gets it back.
 
-"bkrpd help exit-codes" says how programs see what came of a command, and "bkrpd help
-completion" how a shell completes one.`,
+"bkrpd help exit-codes" says how programs see what came of a command, "bkrpd help
+output" what is printed on a terminal and what elsewhere, and "bkrpd help completion"
+how a shell completes a command.`,
 		Example: `  bkrpd demo
   bkrpd init --dir /var/lib/bkrpd --domain example.com
   bkrpd serve --config /var/lib/bkrpd/bkrpd.toml`,
@@ -53,6 +54,8 @@ completion" how a shell completes one.`,
 			return cmd.Help()
 		},
 	}
+	out, errs := cli.Streams(std.out, std.err)
+	std.out, std.err = out, errs
 	root.SetIn(std.in)
 	root.SetOut(std.out)
 	root.SetErr(std.err)

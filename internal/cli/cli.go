@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 )
@@ -27,10 +26,11 @@ func (e UsageError) Unwrap() error { return e.Err }
 // Usagef makes a UsageError.
 func Usagef(format string, args ...any) error { return UsageError{fmt.Errorf(format, args...)} }
 
-// Run carries out one command line and returns the exit code: ExitOK, ExitUsage
-// for a UsageError and for what cobra finds wrong before the command begins, or
-// what code says of any other error; ExitError if code is nil.
-func Run(ctx context.Context, root *cobra.Command, args []string, stderr io.Writer, code func(error) int) int {
+// Run carries out one command line, with what root was given as its streams, and
+// returns the exit code: ExitOK, ExitUsage for a UsageError and for what cobra finds
+// wrong before the command begins, or what code says of any other error; ExitError
+// if code is nil.
+func Run(ctx context.Context, root *cobra.Command, args []string, code func(error) int) int {
 	began := false
 	noticeBegin(root, &began)
 	checkArguments(root)
@@ -43,7 +43,8 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stderr io.Writ
 	if !began {
 		err = UsageError{reword(cmd, err)}
 	}
-	fmt.Fprintf(stderr, "%s: %v\n", root.Name(), err)
+	stderr := root.ErrOrStderr()
+	printError(stderr, root.Name(), err)
 	var usage UsageError
 	switch {
 	case errors.As(err, &usage):

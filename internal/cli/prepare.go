@@ -8,10 +8,11 @@ import (
 )
 
 // Prepare adds to the commands of a program what every program has: shell
-// completion, a help topic on exit codes, and manual pages, which belong in section.
-// All other commands are to be there before.
+// completion, help topics on exit codes and output, --color, and manual pages, which
+// belong in section. All other commands are to be there before, and the streams.
 func Prepare(root *cobra.Command, section string) {
-	root.AddCommand(newCompletionCommand(root), newExitCodesTopic(root), newManCommand(root, section))
+	root.AddCommand(newCompletionCommand(root), newExitCodesTopic(root), newOutputTopic(), newManCommand(root, section))
+	addColorFlag(root)
 	root.SetHelpCommand(newHelpCommand(root))
 	// Here and not when the command line is carried out, so that the manual has it.
 	root.InitDefaultHelpCmd()
