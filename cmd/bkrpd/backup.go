@@ -166,14 +166,14 @@ func runBackup(ctx context.Context, std stdio, cfg *config, p *backupPlan) error
 	}
 	m := &resp.Backup.Manifest
 	for _, name := range m.Damaged {
-		fmt.Fprintf(std.err, "warning: %s is damaged in the store, and is not in the backup\n", backup.Shown(name))
+		cli.Warnf(std.err, "%s is damaged in the store, and is not in the backup", backup.Shown(name))
 	}
 	for _, problem := range resp.Backup.Problems {
-		fmt.Fprintf(std.err, "warning: %s\n", backup.Shown(problem))
+		cli.Warnf(std.err, "%s", backup.Shown(problem))
 	}
 	for _, k := range m.Keys {
 		if k.InToken {
-			fmt.Fprintf(std.err, "warning: the private half of key %v is in a token, and not in the backup\n", k.GUID)
+			cli.Warnf(std.err, "the private half of key %v is in a token, and not in the backup", k.GUID)
 		}
 	}
 	fmt.Fprintf(report, "backed up %s to %s: %s\n", m.Domain.DNSName, p.output, countEntries(len(m.Keys), m.Accounts, m.Entries))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -97,6 +98,9 @@ func askRekey(ctx context.Context, s *session, verb adminVerb, req *lifeRequest)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", verb, err)
 	}
+	for i, kek := range resp.Life.KEK.KEKs {
+		resp.Life.KEK.KEKs[i] = cli.OneLine(kek) // as the store has it
+	}
 	return resp.Life.KEK, nil
 }
 
@@ -121,16 +125,20 @@ to give it up instead: bkrpd rekey --abandon
 
 // moveValues moves all values to the newest data key.
 func moveValues(ctx context.Context, s *session) (moved int, err error) {
+	var shown atomic.Int64
+	defer cli.ShowProgress(s.std.err, func(elapsed time.Duration) string {
+		return fmt.Sprintf("sealing values anew: %d, %v", shown.Load(), cli.Elapsed(elapsed))
+	})()
 	for {
 		e, err := askRekey(ctx, s, verbRekeyReseal, nil)
 		if err != nil {
 			return moved, err
 		}
 		moved += e.Moved
+		shown.Store(int64(moved))
 		if !e.Left {
 			return moved, nil
 		}
-		fmt.Fprintf(s.std.err, "%d values sealed anew\n", moved)
 	}
 }
 
@@ -155,7 +163,7 @@ func endRekeying(ctx context.Context, s *session, verb adminVerb, wait time.Dura
 		}
 		if r.text != said {
 			said = r.text
-			fmt.Fprintf(s.std.err, "waiting: %s\n", said)
+			fmt.Fprintf(s.std.err, "waiting: %s\n", cli.OneLine(said))
 		}
 		select {
 		case <-ctx.Done():
@@ -172,18 +180,24 @@ func printRekey(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	t := cli.NewTable()
 	for i, kek := range e.KEKs {
+		style := cli.Plain
 		what := "opens the store"
 		if len(e.KEKs) > 1 {
 			what = []string{"old", "new"}[min(i, 1)]
 		}
 		if i == e.Configured {
 			what += ", in the configuration"
+			style = cli.Bold
 		}
-		fmt.Fprintf(s.std.out, "%s  %s\n", kek, what)
+		t.StyledRow(style, kek, what)
+	}
+	if err := t.Print(s.std.out); err != nil {
+		return err
 	}
 	if e.Configured < 0 {
-		fmt.Fprintln(s.std.err, "warning: seal.kek of the configuration opens the store no more: the server could not start again")
+		cli.Warnf(s.std.err, "seal.kek of the configuration opens the store no more: the server could not start again")
 	}
 	return nil
 }

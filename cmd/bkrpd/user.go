@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -100,7 +99,8 @@ func newUserListCommand(std stdio) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list --config FILE",
 		Short: "print the name and the SID of each account",
-		Long:  `List prints the name and the SID of each account, a line for each.`,
+		Long: `List prints the name and the SID of each account, a line for each, with a tab
+between the two in a pipe or a file.`,
 		Example: `  bkrpd user list --config /var/lib/bkrpd/bkrpd.toml
   bkrpd user list --json --config /var/lib/bkrpd/bkrpd.toml`,
 		Args: cobra.NoArgs,
@@ -131,11 +131,11 @@ func runUser(ctx context.Context, std stdio, cfg *config, req *adminRequest) err
 	if err != nil {
 		return fmt.Errorf("%s: %w", req.Verb, err)
 	}
-	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
+	t := cli.NewTable()
 	for _, u := range resp.Users {
-		fmt.Fprintf(w, "%s\t%s\n", u.Name, u.SID)
+		t.Row(cli.Bold.Cell(u.Name), u.SID)
 	}
-	return w.Flush()
+	return t.Print(std.out)
 }
 
 // maxPassword bounds a password, in octets.
