@@ -126,8 +126,9 @@ var layerForeign = map[string][]string{
 	"golang.org/x/crypto/cryptobyte": {".", "internal/keyform", "internal/gss/spnego", "internal/gss/krb5"},
 	"golang.org/x/crypto/md4":        {"internal/nthash"},
 	"golang.org/x/net/dns":           {"internal/dclocator/locatortest"},
-	"golang.org/x/sys":               {"keystore", "cmd/bkrpd"},
-	"golang.org/x/term":              {"internal/cli", "cmd/bkrpd"},
+	// Of consoles in internal/cli, and of terminals in its tests.
+	"golang.org/x/sys":  {"keystore", "cmd/bkrpd", "internal/cli", "internal/cli/clitest"},
+	"golang.org/x/term": {"internal/cli", "cmd/bkrpd"},
 }
 
 // layerForeignTests says which tests may stand on a foreign module beyond

@@ -37,6 +37,8 @@ var inlineCommands = map[string]string{
 	"go test":                        "the name of the command",
 	"go test ./...":                  "script/test does it",
 	"script/test --fuzz":             "it takes hours; each fuzz target has seeds that the usual tests run",
+	"bkrp help output":               "run",
+	"bkrpd help output":              "run",
 	"go test -bench Used ./keystore": "go test",
 	"CGO_ENABLED=1 go test -tags pkcs11 -bench Raw ./keystore/hsm": "go test",
 	"go test -bench . ./bkrpserver":                                "go test",

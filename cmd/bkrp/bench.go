@@ -173,11 +173,8 @@ func runBench(ctx context.Context, f *clientFlags, o *benchOptions, stdout, stde
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	run := benchRun{options: o, servers: servers}
+	run := benchRun{options: o, servers: servers, progress: stderr}
 	defer run.close()
-	if cli.IsTerminal(stderr) {
-		run.progress = stderr
-	}
 	report, err := run.do(ctx)
 	if err != nil {
 		return fmt.Errorf("bench: %w", err)

@@ -4,22 +4,20 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/seed05845750/bkrp/internal/cli"
+	"github.com/seed05845750/bkrp/internal/cli/clitest"
 )
 
 // On a terminal the run shows how far it is, and Ctrl-C ends it with what it has
 // measured.
 func TestBenchTerminal(t *testing.T) {
-	master, slave := openTerminal(t)
+	master, slave := clitest.OpenTerminal(t)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -54,42 +52,11 @@ func TestBenchTerminal(t *testing.T) {
 	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != cli.ExitError {
 		t.Errorf("ended with %v, want exit code %d", err, cli.ExitError)
 	}
-	if !strings.Contains(string(shown), "of 1h0m0s") || !strings.Contains(string(shown), "bkrp: bench: interrupted") {
+	if !strings.Contains(string(shown), "of 1h0m0s") || !strings.Contains(string(shown), "bench: interrupted") {
 		t.Errorf("shown on the terminal: %q", shown)
 	}
 	var report benchReport
 	if err := json.Unmarshal(out.Bytes(), &report); err != nil || !report.Interrupted || report.Servers[0].Calls == 0 || report.Servers[0].Failed != 0 {
 		t.Errorf("%v, %q", err, &out)
 	}
-}
-
-// openTerminal makes a pseudo-terminal.
-func openTerminal(t *testing.T) (master, slave *os.File) {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Skipf("no pseudo-terminals: %v", err)
-	}
-	t.Cleanup(func() { master.Close() })
-	// With Fd reads would not end when it is closed.
-	raw, err := master.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var number int
-	var failed error
-	if err := raw.Control(func(fd uintptr) {
-		failed = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0)
-		if failed == nil {
-			number, failed = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
-		}
-	}); err != nil || failed != nil {
-		t.Skipf("no pseudo-terminals: %v, %v", err, failed)
-	}
-	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Skipf("no pseudo-terminals: %v", err)
-	}
-	t.Cleanup(func() { slave.Close() })
-	return master, slave
 }

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/seed05845750/bkrp/internal/cli"
@@ -186,10 +185,14 @@ func (r *benchReport) print(w io.Writer, asJSON bool) error {
 	if asJSON {
 		return cli.PrintJSON(w, r)
 	}
-	fmt.Fprintf(w, "machine  %v\n", r.Machine)
-	fmt.Fprintf(w, "load     %v\n", r.Load)
+	t := cli.NewTable()
+	t.Row(cli.Bold.Cell("machine"), r.Machine)
+	t.Row(cli.Bold.Cell("load"), r.Load)
 	for i, s := range r.Servers {
-		fmt.Fprintf(w, "%-8s %s, SMB %s signed, %s, RPC sealed\n", [...]string{"server", "compared"}[i], s.Server, s.Dialect, s.Mechanism)
+		t.Row(cli.Bold.Cell([...]string{"server", "compared"}[i]), fmt.Sprintf("%s, SMB %s signed, %s, RPC sealed", s.Server, s.Dialect, s.Mechanism))
+	}
+	if err := t.Print(w); err != nil {
+		return err
 	}
 	fmt.Fprintln(w)
 	if err := r.printRates(w); err != nil {
@@ -201,7 +204,7 @@ func (r *benchReport) print(w io.Writer, asJSON bool) error {
 	}
 	for _, s := range r.Servers {
 		for _, kind := range slices.Sorted(maps.Keys(s.Errors)) {
-			fmt.Fprintf(w, "\n%s: %d calls failed: %s", s.Server, s.Errors[kind], kind)
+			fmt.Fprintf(w, "\n%s %s: %s", cli.OneLine(s.Server+":"), cli.Paint(w, cli.Red, fmt.Sprintf("%d calls failed", s.Errors[kind])), cli.OneLine(kind))
 		}
 		if len(s.Errors) > 0 {
 			fmt.Fprintln(w)
@@ -234,32 +237,36 @@ func (l benchLoad) String() string {
 
 // printRates prints a line for each server, and the ratio.
 func (r *benchReport) printRates(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(t, "server\tcalls\tfailed\tcalls/s\tcalls/server CPU s\tmemory MiB\tprocesses\t\n")
+	t := cli.NewTable("server", "calls", "failed", "calls/s", "calls/server CPU s", "memory MiB", "processes")
+	t.Right = 1
 	for _, s := range r.Servers {
-		fmt.Fprintf(t, "%s\t%d\t%d\t%.0f\t", s.Server, s.Calls, s.Failed, s.CallsPerSecond)
+		rate, memory, processes := "-", "-", "-"
 		if p := s.Process; p != nil {
-			rate := "-" // no CPU time was counted, perhaps because the process is another one's
+			// Without a rate no CPU time was counted, perhaps because the process is
+			// another one's.
 			if p.CallsPerCPUSecond > 0 {
 				rate = fmt.Sprintf("%.0f", p.CallsPerCPUSecond)
 			}
-			fmt.Fprintf(t, "%s\t%.1f\t%d\t\n", rate, float64(p.MemoryOctets)/(1<<20), p.Processes)
-		} else {
-			fmt.Fprint(t, "-\t-\t-\t\n")
+			memory, processes = fmt.Sprintf("%.1f", float64(p.MemoryOctets)/(1<<20)), fmt.Sprint(p.Processes)
 		}
+		failed := cli.Plain
+		if s.Failed > 0 {
+			failed = cli.Red
+		}
+		t.Row(s.Server, s.Calls, failed.Cell(s.Failed), fmt.Sprintf("%.0f", s.CallsPerSecond), rate, memory, processes)
 	}
 	if q := r.Ratio; q != nil {
-		fmt.Fprintf(t, "ratio\t\t\t%s\t%s\t%s\t\t\n", ratioText(q.CallsPerSecond), ratioText(q.CallsPerCPUSecond), ratioText(q.Memory))
+		t.StyledRow(cli.Cyan, "ratio", "", "", ratioText(q.CallsPerSecond), ratioText(q.CallsPerCPUSecond), ratioText(q.Memory), "")
 	}
-	return t.Flush()
+	return t.Print(w)
 }
 
 // printLatency prints a line for each action of each server, in microseconds.
 func (r *benchReport) printLatency(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprint(t, "microseconds\tserver\tcalls\tp50\tp99\tp99.9\tmax\t\n")
+	t := cli.NewTable("microseconds", "server", "calls", "p50", "p99", "p99.9", "max")
+	t.Right = 2
 	line := func(action, server string, calls uint64, l benchLatency) {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%.0f\t%.0f\t%.0f\t%.0f\t\n", action, server, calls, l.P50, l.P99, l.P999, l.Max)
+		t.Row(action, server, calls, whole(l.P50), whole(l.P99), whole(l.P999), whole(l.Max))
 	}
 	for i, first := range r.Servers[0].Actions {
 		for _, s := range r.Servers {
@@ -272,10 +279,13 @@ func (r *benchReport) printLatency(w io.Writer) error {
 		}
 	}
 	if q := r.Ratio; q != nil {
-		fmt.Fprintf(t, "ratio\t\t\t%s\t%s\t%s\t%s\t\n", ratioText(q.P50), ratioText(q.P99), ratioText(q.P999), ratioText(q.Max))
+		t.StyledRow(cli.Cyan, "ratio", "", "", ratioText(q.P50), ratioText(q.P99), ratioText(q.P999), ratioText(q.Max))
 	}
-	return t.Flush()
+	return t.Print(w)
 }
+
+// whole is a figure without what is behind its point.
+func whole(v float64) string { return fmt.Sprintf("%.0f", v) }
 
 // ratioText is a ratio, or "-" where there is none.
 func ratioText(v float64) string {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/seed05845750/bkrp/internal/cli"
 )
 
 // A server's load comes in turns, each about benchTurn long, so that what else
@@ -22,7 +24,7 @@ const (
 type benchRun struct {
 	options  *benchOptions
 	servers  []*benchServer
-	progress io.Writer // nil for none
+	progress io.Writer // where to show how far the run is
 }
 
 func (r *benchRun) close() {
@@ -72,7 +74,7 @@ func (r *benchRun) do(ctx context.Context) (*benchReport, error) {
 			return nil, err
 		}
 	}
-	stop := r.showProgress()
+	stop := cli.ShowProgress(r.progress, r.progressLine)
 	err := r.load(ctx)
 	stop()
 	if err != nil {
@@ -229,40 +231,9 @@ func (s *benchServer) settle(ctx context.Context) (treeUsage, error) {
 	return last, err
 }
 
-// progressStep is how often the line of progress is written anew.
-const progressStep = 500 * time.Millisecond
-
-// showProgress keeps a line on a terminal up to date until stop is called.
-func (r *benchRun) showProgress() (stop func()) {
-	if r.progress == nil {
-		return func() {}
-	}
-	const eraseLine = "\r\x1b[K"
-	done := make(chan struct{})
-	var group sync.WaitGroup
-	began := time.Now()
-	group.Go(func() {
-		tick := time.NewTicker(progressStep)
-		defer tick.Stop()
-		for {
-			select {
-			case <-done:
-				fmt.Fprint(r.progress, eraseLine)
-				return
-			case <-tick.C:
-				fmt.Fprint(r.progress, eraseLine, r.progressLine(time.Since(began)))
-			}
-		}
-	})
-	return func() {
-		close(done)
-		group.Wait()
-	}
-}
-
 // progressLine is how far the run is.
 func (r *benchRun) progressLine(elapsed time.Duration) string {
-	line := elapsed.Round(time.Second).String()
+	line := cli.Elapsed(elapsed).String()
 	if d := r.options.duration; d > 0 {
 		line += " of " + (d * time.Duration(len(r.servers))).String()
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -98,14 +97,15 @@ func printCertificate(w io.Writer, cert *bkrp.Certificate, asJSON bool) error {
 	if asJSON {
 		return cli.PrintJSON(w, v)
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "key\t%s\n", v.Key)
-	fmt.Fprintf(t, "public key\tRSA, %d bits\n", v.Bits)
-	fmt.Fprintf(t, "subject\t%q\n", v.Subject)
-	fmt.Fprintf(t, "valid\t%s to %s\n", v.NotBefore.Format(time.RFC3339), v.NotAfter.Format(time.RFC3339))
-	fmt.Fprintf(t, "serial\t%s\n", v.Serial)
-	fmt.Fprintf(t, "signed by\t%s\n", v.Algorithm)
-	fmt.Fprintf(t, "sha256\t%s\n", v.SHA256)
-	fmt.Fprintf(t, "size\t%d octets\n", v.Size)
-	return t.Flush()
+	t := cli.NewTable()
+	row := func(name, format string, args ...any) { t.Row(cli.Bold.Cell(name), fmt.Sprintf(format, args...)) }
+	row("key", "%s", v.Key)
+	row("public key", "RSA, %d bits", v.Bits)
+	row("subject", "%q", v.Subject)
+	row("valid", "%s to %s", v.NotBefore.Format(time.RFC3339), v.NotAfter.Format(time.RFC3339))
+	row("serial", "%s", v.Serial)
+	row("signed by", "%s", v.Algorithm)
+	row("sha256", "%s", v.SHA256)
+	row("size", "%d octets", v.Size)
+	return t.Print(w)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -49,7 +50,9 @@ packet privacy are refused; its certificate; that secrets that were wrapped, her
 and by the server, are opened again; and, in a domain, that all have the same
 keys. It calls as an ordinary user and leaves nothing behind.
 
-Each finding is ok, a note, a warning or broken, and says what to do next.
+Each finding is ok, a note, a warning or broken, and says what to do next. In a
+pipe or a file each is a line of fields with tabs between them: the server's name (or
+the domain's), its address, the check, the level, what was found, what to do.
 
 --oracle sends each server a few dozen malformed secrets, and says whether its
 answers tell what a secret has inside, which would have it decrypt stolen ones
@@ -57,6 +60,7 @@ for anybody. It compares answers, measures no times, and is no attack; it is for
 servers of your own, which --yes-these-are-mine says.`,
 		Example: `  bkrp doctor example.com -U 'EXAMPLE\alice'
   bkrp doctor --server dc1.example.com -U 'EXAMPLE\alice' --json
+  bkrp doctor example.com -U 'EXAMPLE\alice' | awk -F '\t' '$4 == "broken" { print $1, $5 }'
   bkrp doctor --server dc1.example.com -U 'EXAMPLE\alice' --oracle --yes-these-are-mine`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if err := cobra.MaximumNArgs(1)(cmd, args); err != nil || len(args) == 0 {
@@ -110,20 +114,36 @@ func runDoctor(ctx context.Context, f *clientFlags, o *doctorOptions, stdout, st
 	if f.pipe != "" {
 		cfg.Pipes = []string{f.pipe}
 	}
-	if cli.IsTerminal(stderr) {
-		fmt.Fprintln(stderr, "bkrp: examining; this takes a few seconds, and longer where servers do not answer")
-	}
-	options := doctor.Options{Oracle: o.oracle, Timeout: o.limit}
-	var report *doctor.Report
-	if f.domain.name == "" {
-		report = doctor.ExamineServer(ctx, cfg, options)
-	} else if report, err = doctor.ExamineDomain(ctx, f.domain.config(cfg), options); err != nil {
+	report, err := f.examine(ctx, cfg, doctor.Options{Oracle: o.oracle, Timeout: o.limit}, stderr)
+	if err != nil {
 		return cli.UsageError{Err: err}
 	}
 	if err := printReport(stdout, report, o.asJSON); err != nil {
 		return notExamined(err)
 	}
 	return verdict(report)
+}
+
+// examine examines the server or the domain of the flags, and shows meanwhile how
+// far it is.
+func (f *clientFlags) examine(ctx context.Context, cfg bkrpclient.Config, o doctor.Options, stderr io.Writer) (*doctor.Report, error) {
+	if f.domain.name == "" {
+		defer cli.ShowProgress(stderr, cli.Doing("examining "+cfg.Server))()
+		return doctor.ExamineServer(ctx, cfg, o), nil
+	}
+	var ended, servers atomic.Int64
+	o.Examined = func(e, s int) {
+		servers.Store(int64(s))
+		ended.Store(int64(e))
+	}
+	defer cli.ShowProgress(stderr, func(elapsed time.Duration) string {
+		doing := "examining " + f.domain.name
+		if n := servers.Load(); n > 0 {
+			doing += fmt.Sprintf(": %d of %d servers", ended.Load(), n)
+		}
+		return cli.Doing(doing)(elapsed)
+	})()
+	return doctor.ExamineDomain(ctx, f.domain.config(cfg), o)
 }
 
 // verdictError is the end of an examination in which not all was well.

@@ -3,10 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
-	"strings"
-	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"github.com/seed05845750/bkrp/internal/cli"
 	"github.com/seed05845750/bkrp/internal/doctor"
@@ -22,19 +19,42 @@ func printReport(w io.Writer, r *doctor.Report, asJSON bool) error {
 	if asJSON {
 		return cli.PrintJSON(w, doctorJSON{r.Worst(), r})
 	}
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	if !cli.IsTerminal(w) {
+		return printRecords(w, r)
+	}
 	for _, s := range r.Servers {
-		fmt.Fprintf(t, "%s\n", heading(s))
-		printFindings(t, s.Findings)
+		if err := printFindings(w, heading(s), s.Findings); err != nil {
+			return err
+		}
 	}
 	if r.Domain != "" {
-		fmt.Fprintf(t, "%s\n", r.Domain)
-		printFindings(t, r.Findings)
-	}
-	if err := t.Flush(); err != nil {
-		return err
+		if err := printFindings(w, r.Domain, r.Findings); err != nil {
+			return err
+		}
 	}
 	return printNext(w, r)
+}
+
+// levelStyles is how the word for a level looks.
+var levelStyles = map[doctor.Level]cli.Style{
+	doctor.OK: cli.Green, doctor.Note: cli.Cyan, doctor.Warning: cli.Yellow, doctor.Broken: cli.Red,
+}
+
+// printRecords prints a record for each finding, in the order of the report.
+func printRecords(w io.Writer, r *doctor.Report) error {
+	t := cli.NewTable("WHERE", "ADDRESS", "CHECK", "LEVEL", "FOUND", "NEXT")
+	record := func(where, address string, f doctor.Finding) {
+		t.Row(where, address, f.Check, levelStyles[f.Level].Cell(f.Level), f.Found, f.Next)
+	}
+	for _, s := range r.Servers {
+		for _, f := range s.Findings {
+			record(s.Name, s.Address, f)
+		}
+	}
+	for _, f := range r.Findings {
+		record(r.Domain, "", f)
+	}
+	return t.Print(w)
 }
 
 // heading is the server's name and where it was reached.
@@ -46,16 +66,20 @@ func heading(s *doctor.Server) string {
 	return h + ", " + s.Took.Round(10*time.Millisecond).String()
 }
 
-func printFindings(w io.Writer, findings []doctor.Finding) {
+func printFindings(w io.Writer, heading string, findings []doctor.Finding) error {
+	fmt.Fprintln(w, cli.Paint(w, cli.Bold, heading))
+	t := cli.Table{Indent: "  "}
 	for _, f := range findings {
-		fmt.Fprintf(w, "  %s\t%v\t%s\n", f.Check, f.Level, oneLine(f.Found))
+		t.Row(f.Check, levelStyles[f.Level].Cell(f.Level), f.Found)
 	}
+	err := t.Print(w)
 	fmt.Fprintln(w)
+	return err
 }
 
 // printNext lists what to do, the worst first.
 func printNext(w io.Writer, r *doctor.Report) error {
-	var b strings.Builder
+	t, any := cli.Table{Indent: "  "}, false
 	for _, level := range []doctor.Level{doctor.Broken, doctor.Warning, doctor.Note} {
 		for s, f := range r.All {
 			if f.Level != level || f.Next == "" {
@@ -65,22 +89,13 @@ func printNext(w io.Writer, r *doctor.Report) error {
 			if s != nil {
 				where = s.Name
 			}
-			fmt.Fprintf(&b, "  %v: %s, %s: %s\n", f.Level, where, f.Check, f.Next)
+			t.Row(levelStyles[level].Cell(level), where+", "+f.Check+": "+f.Next)
+			any = true
 		}
 	}
-	if b.Len() == 0 {
+	if !any {
 		return nil
 	}
-	_, err := fmt.Fprintf(w, "What to do:\n%s", b.String())
-	return err
-}
-
-// oneLine keeps what a server sent from breaking the table, or the terminal.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '?'
-	}, strings.Join(strings.Fields(s), " "))
+	fmt.Fprintln(w, cli.Paint(w, cli.Bold, "What to do:"))
+	return t.Print(w)
 }

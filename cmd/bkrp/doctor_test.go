@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed05845750/bkrp/bkrpserver"
 	"github.com/seed05845750/bkrp/bkrptest"
+	"github.com/seed05845750/bkrp/internal/cli"
 	"github.com/seed05845750/bkrp/internal/doctor"
 )
 
@@ -60,18 +61,27 @@ func TestDoctorExitCodes(t *testing.T) {
 	})
 }
 
-// TestDoctorTable: what a server or a resolver says does not break the table.
-func TestDoctorTable(t *testing.T) {
-	r := &doctor.Report{Domain: "bkrp.example", Servers: []*doctor.Server{{Name: "dc1", Address: "127.0.0.1:445", Findings: []doctor.Finding{
+// hostileReport is of servers whose names and answers are meant to steer a terminal.
+func hostileReport() *doctor.Report {
+	const evil = "dc1\x1b[2J\x1b]0;title\a\nok"
+	return &doctor.Report{Domain: "bkrp.example", Servers: []*doctor.Server{{Name: evil, Address: "127.0.0.1:445", Findings: []doctor.Finding{
 		{Check: doctor.CheckPipe, Level: doctor.Warning, Found: "two\nlines\tand a tab \x1b[31m", Next: "first"},
-		{Check: doctor.CheckLogon, Level: doctor.Broken, Found: "x", Next: "second"},
-	}}}}
-	var out bytes.Buffer
-	if err := printReport(&out, r, false); err != nil {
+		{Check: doctor.CheckLogon, Level: doctor.Broken, Found: "x\x9b31m", Next: "second, of " + evil},
+	}}}, Findings: []doctor.Finding{{Check: doctor.CheckDNS, Level: doctor.OK, Found: "1 server"}}}
+}
+
+// TestDoctorRecords: in a pipe or a file each finding is a record, and what a server
+// or a resolver says makes neither another one nor a colour.
+func TestDoctorRecords(t *testing.T) {
+	var out, stderr bytes.Buffer
+	stdout, _ := cli.Streams(&out, &stderr)
+	if err := printReport(stdout, hostileReport(), false); err != nil {
 		t.Fatal(err)
 	}
-	want := "dc1 (127.0.0.1:445), 0s\n  pipe   warning  two lines and a tab ?[31m\n  logon  broken   x\n\nbkrp.example\n\n" +
-		"What to do:\n  broken: dc1, logon: second\n  warning: dc1, pipe: first\n"
+	want := "WHERE\tADDRESS\tCHECK\tLEVEL\tFOUND\tNEXT\n" +
+		"dc1?[2J?]0;title? ok\t127.0.0.1:445\tpipe\twarning\ttwo lines and a tab ?[31m\tfirst\n" +
+		"dc1?[2J?]0;title? ok\t127.0.0.1:445\tlogon\tbroken\tx\ufffd31m\tsecond, of dc1?[2J?]0;title? ok\n" +
+		"bkrp.example\t\tdns\tok\t1 server\t\n"
 	if out.String() != want {
 		t.Errorf("%q, want\n%q", &out, want)
 	}

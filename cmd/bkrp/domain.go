@@ -106,7 +106,7 @@ func traced[T any](ctx context.Context, to io.Writer, call func(context.Context)
 	var trace bkrpclient.Trace
 	v, err := call(bkrpclient.WithTrace(ctx, &trace))
 	for _, s := range trace {
-		fmt.Fprintln(to, s)
+		fmt.Fprintln(to, cli.OneLine(fmt.Sprint(s)))
 	}
 	return v, err
 }

@@ -159,14 +159,14 @@ func (f *openFlags) recover(ctx context.Context, file *dpapi.MasterKeyFile, stde
 // the owner's SID names, by a name that is the GUID. Another place says nothing.
 func (r *recovered) checkPlace(name string, stderr io.Writer) {
 	if guid, ok := keyform.GUIDInName(filepath.Base(name)); ok && guid != r.key.GUID {
-		fmt.Fprintf(stderr, "warning: %s holds another master key than its name says, %v\n", name, r.key.GUID)
+		cli.Warnf(stderr, "%s holds another master key than its name says, %v", name, r.key.GUID)
 	}
 	path, err := filepath.Abs(name)
 	if err != nil || r.by.owner.IsZero() {
 		return
 	}
 	if folder, err := dtyp.ParseSID(filepath.Base(filepath.Dir(path))); err == nil && folder != r.by.owner {
-		fmt.Fprintf(stderr, "warning: %s lies in the folder of %v, and its master key was wrapped for %v\n", name, folder, r.by.owner)
+		cli.Warnf(stderr, "%s lies in the folder of %v, and its master key was wrapped for %v", name, folder, r.by.owner)
 	}
 }
 

@@ -88,8 +88,8 @@ func toFile(asJSON bool, name string, out io.Writer) error {
 
 // isFile tells whether out is the file that info describes.
 func isFile(out io.Writer, info os.FileInfo) bool {
-	f, ok := out.(*os.File)
-	if !ok {
+	f := cli.File(out)
+	if f == nil {
 		return false
 	}
 	own, err := f.Stat()

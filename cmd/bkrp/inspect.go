@@ -22,7 +22,8 @@ stores them, a pointer to one of them, a certificate (DER or PEM), a private key
 (PVK or PEM), a DPAPI master key file, a roamed credential, a file encrypted by
 age, as bkrpd exports keys and makes backups.
 
-Of what is secret only the length is shown.`,
+Of what is secret only the length is shown. The text is for people, in a pipe as
+well; --json is for programs.`,
 		Example: `  bkrp inspect disk.wrapped
   bkrp inspect --json ntds_capi_0_45cbf2fb.pvk | jq .fields.modulus_sha256`,
 		Args: cobra.ExactArgs(1),
@@ -39,8 +40,7 @@ Of what is secret only the length is shown.`,
 			if asJSON {
 				return cli.PrintJSON(stdout, r)
 			}
-			_, err = io.WriteString(stdout, r.text())
-			return err
+			return r.print(stdout)
 		},
 	}
 	cli.AddJSONFlag(cmd, &asJSON)

@@ -6,8 +6,11 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/seed05845750/bkrp/internal/cli"
 )
 
 // report is what is to be said about a file.
@@ -42,15 +45,17 @@ func (r *report) octets(name, key string, n int, note string) {
 	r.add(name, key+"_length", n).note = note
 }
 
-// text is the report for people.
-func (r *report) text() string {
+// print prints the report for people.
+func (r *report) print(w io.Writer) error {
 	var b strings.Builder
-	r.write(&b, "")
-	return b.String()
+	r.write(&b, "", func(heading string) string { return cli.Paint(w, cli.Bold, heading) })
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
-func (r *report) write(b *strings.Builder, indent string) {
-	fmt.Fprintf(b, "%s%s, %d octets", indent, r.title, r.size)
+// write writes the report with its headings as paint has them.
+func (r *report) write(b *strings.Builder, indent string, paint func(heading string) string) {
+	fmt.Fprintf(b, "%s%s, %d octets", indent, paint(r.title), r.size)
 	if r.section != "" {
 		fmt.Fprintf(b, " ([MS-BKRP] %s)", r.section)
 	}
@@ -61,17 +66,17 @@ func (r *report) write(b *strings.Builder, indent string) {
 	}
 	for _, f := range r.fields {
 		if sub, ok := f.value.(*report); ok {
-			fmt.Fprintf(b, "%s  %s:\n", indent, f.name)
-			sub.write(b, indent+"    ")
+			fmt.Fprintf(b, "%s  %s:\n", indent, paint(f.name))
+			sub.write(b, indent+"    ", paint)
 			continue
 		}
-		value := fmt.Sprint(f.value)
+		value := cli.OneLine(fmt.Sprint(f.value))
 		if strings.HasSuffix(f.key, "_length") {
 			value += " octets"
 		}
 		fmt.Fprintf(b, "%s  %-*s  %s", indent, width, f.name, value)
 		if f.note != "" {
-			fmt.Fprintf(b, "  (%s)", f.note)
+			fmt.Fprintf(b, "  (%s)", cli.OneLine(f.note))
 		}
 		b.WriteByte('\n')
 	}

@@ -59,7 +59,17 @@ func inspected(t *testing.T, data []byte) (*object, string) {
 	if o.Size == 0 || len(o.Fields) == 0 {
 		t.Errorf("report %s", b)
 	}
-	return o, r.text() + string(b)
+	return o, reportText(t, r) + string(b)
+}
+
+// reportText is the report for people.
+func reportText(t *testing.T, r *report) string {
+	t.Helper()
+	var b strings.Builder
+	if err := r.print(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
 }
 
 // TestInspectWindowsFiles looks at each file of the recorded data of real
@@ -297,7 +307,7 @@ func FuzzInspect(f *testing.F) {
 		if err != nil || !json.Valid(out) {
 			t.Errorf("%v: %s", err, out)
 		}
-		if text := r.text(); strings.ContainsFunc(text, func(c rune) bool { return c < ' ' && c != '\n' || c == 0x7f }) {
+		if text := reportText(t, r); strings.ContainsFunc(text, func(c rune) bool { return c < ' ' && c != '\n' || c == 0x7f }) {
 			t.Errorf("control characters in %q", text)
 		}
 	})

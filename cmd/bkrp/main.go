@@ -20,7 +20,7 @@ func main() {
 
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	return cli.Run(ctx, newRootCommand(stdin, stdout, stderr), args, stderr, cli.Failures{Code: exitCode, Advice: advice})
+	return cli.Run(ctx, newRootCommand(stdin, stdout, stderr), args, cli.Failures{Code: exitCode, Advice: advice})
 }
 
 func exitCode(err error) int {
@@ -51,8 +51,9 @@ the tickets that kinit got take its place.
 Every command takes --json: programs get one object on standard output, and what is
 for people goes to standard error.
 
-"bkrp help exit-codes" says how programs see what came of a command, and "bkrp help
-completion" how a shell completes one.`,
+"bkrp help exit-codes" says how programs see what came of a command, "bkrp help
+output" what is printed on a terminal and what elsewhere, and "bkrp help completion"
+how a shell completes a command.`,
 		Example: `  bkrp wrap --server dc1.example.com -U 'EXAMPLE\alice' -i disk.key -o disk.wrapped
   bkrp unwrap --server dc1.example.com -U 'EXAMPLE\alice' -i disk.wrapped -o disk.key`,
 		Args: cobra.NoArgs,
@@ -60,6 +61,8 @@ completion" how a shell completes one.`,
 			return cmd.Help()
 		},
 	}
+	out, errs := cli.Streams(stdout, stderr)
+	stdout, stderr = out, errs
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -94,7 +94,7 @@ func (f *keyFlags) parse(b []byte, open bool, w *wrapped, stderr io.Writer) (key
 		return keys, cli.Usagef("--identity: the file is in the form %s and not encrypted", form)
 	}
 	if open {
-		fmt.Fprintf(stderr, "warning: others may read %s, and the key in it is in the clear\n", f.file)
+		cli.Warnf(stderr, "others may read %s, and the key in it is in the clear", f.file)
 	}
 	key, err := keyform.Parse(form, b, keyform.Given{})
 	if errors.Is(err, keyform.ErrNoGUID) {

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/seed05845750/bkrp/internal/cli"
 )
 
 // writeBackup makes the file of a backup, of mode 0600, which is on the disk when
@@ -70,7 +72,7 @@ func printShares(w io.Writer, p *backupPlan) error {
 	if _, err := w.Write(all.Bytes()); err != nil {
 		return err
 	}
-	if f, ok := w.(*os.File); ok {
+	if f := cli.File(w); f != nil {
 		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
 			return f.Sync()
 		}

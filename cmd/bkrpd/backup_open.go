@@ -52,7 +52,7 @@ func (o *openOptions) identities(std stdio) ([]age.Identity, error) {
 			return nil, fmt.Errorf("--identity: %s is no file of age identities, as age-keygen makes it", path)
 		}
 		if open {
-			fmt.Fprintf(std.err, "warning: others may read %s; chmod 600 it\n", path)
+			cli.Warnf(std.err, "others may read %s; chmod 600 it", path)
 		}
 		all = append(all, ids...)
 	}
@@ -104,7 +104,7 @@ func (o *openOptions) combineFiles(std stdio, v *split.Verifier) ([]byte, error)
 			return nil, fmt.Errorf("--share-file: %w", err)
 		}
 		if open {
-			fmt.Fprintf(std.err, "warning: others may read %s; chmod 600 it\n", path)
+			cli.Warnf(std.err, "others may read %s; chmod 600 it", path)
 		}
 		texts[i] = string(bytes.TrimSpace(b))
 		clear(b)
@@ -128,7 +128,7 @@ func combineTexts(std stdio, v *split.Verifier, texts, names []string) ([]byte, 
 		return nil, notEnough(v, len(shares)-len(unfit), err, reasons)
 	}
 	for _, reason := range reasons {
-		fmt.Fprintf(std.err, "warning: %v\n", reason)
+		cli.Warnf(std.err, "%v", reason)
 	}
 	return secret, nil
 }

@@ -1,23 +1,23 @@
 package main
 
 import (
-	"fmt"
 	"io"
 
 	"github.com/seed05845750/bkrp/internal/backup"
+	"github.com/seed05845750/bkrp/internal/cli"
 )
 
 // warn tells what is not in a backup, and what is wrong with what is.
 func (r *backupResponse) warn(w io.Writer) {
 	for _, name := range r.Manifest.Damaged {
-		fmt.Fprintf(w, "warning: %s is damaged in the store, and is not in the backup\n", backup.Shown(name))
+		cli.Warnf(w, "%s is damaged in the store, and is not in the backup", backup.Shown(name))
 	}
 	for _, problem := range r.Problems {
-		fmt.Fprintf(w, "warning: %s\n", backup.Shown(problem))
+		cli.Warnf(w, "%s", backup.Shown(problem))
 	}
 	for _, k := range r.Manifest.Keys {
 		if k.InToken {
-			fmt.Fprintf(w, "warning: the private half of key %v is in a token, and not in the backup\n", k.GUID)
+			cli.Warnf(w, "the private half of key %v is in a token, and not in the backup", k.GUID)
 		}
 	}
 }

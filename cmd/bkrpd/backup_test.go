@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -183,7 +184,7 @@ func TestDrillOfTokenKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := drill(ctx, backup.New(dump, "test", time.Now()))
+	r, err := drill(ctx, backup.New(dump, "test", time.Now()), new(atomic.Int64))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/bkrpclient"
 	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/internal/cli"
 )
 
 // newDemoCommand is "bkrpd demo".
@@ -257,7 +258,7 @@ func wrappingKey(blob []byte) (dtyp.GUID, error) {
 
 func (d *demo) head(format string, args ...any) {
 	d.step++
-	fmt.Fprintf(d.std.out, "\n%d. %s\n", d.step, fmt.Sprintf(format, args...))
+	fmt.Fprintf(d.std.out, "\n%s\n", cli.Paint(d.std.out, cli.Bold, fmt.Sprintf("%d. %s", d.step, fmt.Sprintf(format, args...))))
 }
 
 func (d *demo) say(format string, args ...any) {

@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"text/tabwriter"
+	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -41,7 +42,10 @@ and is reported as such. The exit code is 0 if everything else works.
 				return fmt.Errorf("drill: %w", err)
 			}
 			defer b.Clear()
-			r, err := drill(cmd.Context(), b)
+			var tried atomic.Int64
+			stop := showTrying(std, &tried, len(b.Manifest.Keys))
+			r, err := drill(cmd.Context(), b, &tried)
+			stop()
 			if err != nil {
 				return fmt.Errorf("drill: %w", err)
 			}
@@ -85,8 +89,15 @@ const (
 	resultToken = "needs its token"
 )
 
-// drill restores a backup into memory and tries everything.
-func drill(ctx context.Context, b *backup.Backup) (*drillReport, error) {
+// showTrying shows how many of the keys have been tried.
+func showTrying(std stdio, tried *atomic.Int64, keys int) (stop func()) {
+	return cli.ShowProgress(std.err, func(elapsed time.Duration) string {
+		return fmt.Sprintf("trying the keys: %d of %d, %v", tried.Load(), keys, cli.Elapsed(elapsed))
+	})
+}
+
+// drill restores a backup into memory and tries everything, counting the keys.
+func drill(ctx context.Context, b *backup.Backup, tried *atomic.Int64) (*drillReport, error) {
 	backend, sealer := keystore.NewMemory(), keystore.NewThrowAwaySealer()
 	defer backend.Close()
 	if err := keystore.Restore(ctx, backend, sealer, b.Dump); err != nil {
@@ -112,6 +123,7 @@ func drill(ctx context.Context, b *backup.Backup) (*drillReport, error) {
 			}
 		}
 		r.Keys = append(r.Keys, tryKey(ctx, store, k))
+		tried.Add(1)
 	}
 	r.OK = len(r.Problems) == 0
 	for _, k := range r.Keys {
@@ -140,25 +152,35 @@ func tryKey(ctx context.Context, store *keystore.Store, k backup.Key) drilledKey
 	return result
 }
 
+// style is how the result looks.
+func (k *drilledKey) style() cli.Style {
+	switch {
+	case !k.OK:
+		return cli.Red
+	case k.Result == resultToken:
+		return cli.Yellow
+	}
+	return cli.Green
+}
+
 // print writes the report as a table.
 func (r *drillReport) print(w io.Writer) error {
 	m := &r.Manifest
-	fmt.Fprintf(w, "%s: store %v of %s (%v), taken %s by %s\n\n", r.File, m.Store, m.Domain.DNSName, m.Domain.SID,
+	fmt.Fprintf(w, "%s store %v of %s (%v), taken %s by %s\n\n", cli.Paint(w, cli.Bold, r.File+":"), m.Store, m.Domain.DNSName, m.Domain.SID,
 		m.Taken.Format("2006-01-02 15:04:05 MST"), m.Program)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "KEY\tKIND\tSTATE\tCURRENT\tRESULT")
+	t := cli.NewTable("KEY", "KIND", "STATE", "CURRENT", "RESULT")
 	for _, k := range r.Keys {
 		current := ""
 		if k.Current {
 			current = "yes"
 		}
-		fmt.Fprintf(t, "%v\t%s\t%v\t%s\t%s\n", k.GUID, k.Kind, k.State, current, k.Result)
+		t.Row(k.GUID, k.Kind, k.State, current, k.style().Cell(k.Result))
 	}
-	if err := t.Flush(); err != nil {
+	if err := t.Print(w); err != nil {
 		return err
 	}
 	for _, problem := range r.Problems {
-		fmt.Fprintf(w, "wrong: %s\n", backup.Shown(problem))
+		fmt.Fprintf(w, "%s %s\n", cli.Paint(w, cli.Red, "wrong:"), backup.Shown(problem))
 	}
 	opened, tokens := 0, 0
 	for _, k := range r.Keys {

@@ -165,7 +165,7 @@ func exportKeys(ctx context.Context, std stdio, cfg *config, o *exportOptions, g
 		defer clearKeys(resp.Keys)
 		done.Left = append(done.Left, resp.Left...)
 		for _, guid := range resp.Left {
-			fmt.Fprintf(std.err, "warning: key %v is not exported: its private half is in a token and does not leave it\n", guid)
+			cli.Warnf(std.err, "key %v is not exported: its private half is in a token and does not leave it", guid)
 		}
 		done.Keys = movedEntries(resp.Keys)
 		if form.Plaintext() {

@@ -167,7 +167,7 @@ func readKeyFile(std stdio, cfg *config, o importOptions) ([]*keyform.Key, keyfo
 		return nil, "", cli.Usagef("--identity: the file is in the form %s and not encrypted", form)
 	}
 	if open {
-		fmt.Fprintf(std.err, "warning: others may read %s, and the key in it is in the clear\n", o.File)
+		cli.Warnf(std.err, "others may read %s, and the key in it is in the clear", o.File)
 	}
 	given := keyform.Given{Domain: cfg.Domain.Name, Now: time.Now()}
 	if o.GUID != "" {
@@ -262,6 +262,7 @@ func movedEntries(keys []*keyform.Key) []movedEntry {
 
 // askImport has keys put into the store, all or, after an error, some of them.
 func askImport(ctx context.Context, std stdio, cfg *config, keys []*keyform.Key, form string, asJSON bool) error {
+	defer cli.ShowProgress(std.err, cli.Doing("importing "+count(len(keys), "key", "keys")))()
 	resp, err := ask(ctx, std, cfg, &adminRequest{Verb: verbKeysImport, Form: form, Keys: keys})
 	if err != nil {
 		return fmt.Errorf("%s: %w", verbKeysImport, err)

@@ -39,6 +39,8 @@ func importFromDC(ctx context.Context, std stdio, cfg *config, o importOptions) 
 		return err
 	}
 	defer clear(password)
+	stop := cli.ShowProgress(std.err, cli.Doing("reading the keys of "+o.From))
+	defer stop()
 	dc, err := lsastore.Open(ctx, lsastore.Config{
 		Server: o.From, Domain: domain, User: user, Password: lsastore.Password(password),
 	})
@@ -52,6 +54,7 @@ func importFromDC(ctx context.Context, std stdio, cfg *config, o importOptions) 
 	if err != nil {
 		return fmt.Errorf("reading the keys of %s: %w", o.From, err)
 	}
+	stop()
 	return askImport(ctx, std, cfg, keys, formDC, o.asJSON)
 }
 
@@ -60,7 +63,7 @@ func importFromDC(ctx context.Context, std stdio, cfg *config, o importOptions) 
 func warnOfOtherDomain(ctx context.Context, std stdio, cfg *config, dc *lsastore.Backend) {
 	self, err := dc.Self(ctx)
 	if err != nil {
-		fmt.Fprintf(std.err, "warning: the domain's SID is not known: %v\n", err)
+		cli.Warnf(std.err, "the domain's SID is not known: %v", err)
 		return
 	}
 	sid, _, _ := self.Cut()
@@ -69,7 +72,7 @@ func warnOfOtherDomain(ctx context.Context, std stdio, cfg *config, dc *lsastore
 
 func warnOfOtherSID(std stdio, cfg *config, sid dtyp.SID) {
 	if sid != cfg.Domain.SID {
-		fmt.Fprintf(std.err, "warning: the keys are of the domain %v, and this server's is %v: only callers with SIDs of the former unwrap what was wrapped there\n", sid, cfg.Domain.SID)
+		cli.Warnf(std.err, "the keys are of the domain %v, and this server's is %v: only callers with SIDs of the former unwrap what was wrapped there", sid, cfg.Domain.SID)
 	}
 }
 

@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/cli"
+	"github.com/seed05845750/bkrp/keystore"
 )
 
 // addLifeCommands adds the commands about the life of keys.
@@ -50,7 +50,7 @@ func askLife(ctx context.Context, std stdio, cfg *config, verb adminVerb, req *l
 // warn tells that the numbers of use are not the latest.
 func (r *lifeResponse) warn(w io.Writer) {
 	if r != nil && r.Behind != "" {
-		fmt.Fprintf(w, "warning: the numbers are from before: %s\n", r.Behind)
+		cli.Warnf(w, "the numbers are from before: %s", r.Behind)
 	}
 }
 
@@ -74,8 +74,9 @@ unwrapped with it a day (in the last 30 days), and how many callers used it.
 
 Every server writes its counts down every ten seconds; what it has not written
 down yet is not in the numbers of the others. Times are in UTC.`,
-		Example: "  bkrpd keys list --config /var/lib/bkrpd/bkrpd.toml",
-		Args:    cobra.NoArgs,
+		Example: `  bkrpd keys list --config /var/lib/bkrpd/bkrpd.toml
+  bkrpd keys list --config /var/lib/bkrpd/bkrpd.toml | awk -F '\t' '$3 == "retired" { print $1 }'`,
+		Args: cobra.NoArgs,
 	}, func(ctx context.Context, cfg *config, _ []string) error {
 		resp, err := askLife(ctx, std, cfg, verbKeysList, nil)
 		if err != nil {
@@ -95,23 +96,38 @@ func printKeys(std stdio, keys []keyEntry) error {
 		fmt.Fprintln(std.err, "the store has no keys yet; the first call that needs one makes it")
 		return nil
 	}
-	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "GUID\tKIND\tSTATE\tCURRENT\tCREATED\tLAST USED\tUNWRAPS/DAY\tCALLERS")
+	t := cli.NewTable("GUID", "KIND", "STATE", "CURRENT", "CREATED", "LAST USED", "UNWRAPS/DAY", "CALLERS")
 	for _, k := range keys {
 		current := "-"
 		if k.Current {
 			current = "yes"
 		}
-		fmt.Fprintf(w, "%v\t%s\t%v\t%s\t%s\t%s\t%s\t%s\n", k.GUID, orWord(k.Kind, "damaged"), k.State, current,
+		t.StyledRow(k.style(), k.GUID, orWord(k.Kind, "damaged"), k.State, current,
 			timeText(k.Created, time.DateOnly, "unknown"), timeText(k.LastUsed, minutes, "never"), rateText(k.PerDay), k.callersText())
 	}
-	if err := w.Flush(); err != nil {
+	if err := t.Print(std.out); err != nil {
 		return err
 	}
 	for _, k := range keys {
 		k.warn(std.err)
 	}
 	return nil
+}
+
+// style is how the key looks in a table: the current one stands out, and what is not
+// to be used any more stands back.
+func (k *keyEntry) style() cli.Style {
+	switch {
+	case k.Kind == "":
+		return cli.Red
+	case k.State == keystore.KeyLocked:
+		return cli.Yellow
+	case k.State == keystore.KeyRetired:
+		return cli.Dim
+	case k.Current:
+		return cli.Bold
+	}
+	return cli.Plain
 }
 
 const minutes = "2006-01-02 15:04"
@@ -162,13 +178,13 @@ func (k *keyEntry) callersPhrase() string {
 // warn tells what is damaged.
 func (k *keyEntry) warn(w io.Writer) {
 	if k.Error != "" {
-		fmt.Fprintf(w, "warning: key %v: %s\n", k.GUID, k.Error)
+		cli.Warnf(w, "key %v: %s", k.GUID, k.Error)
 	}
 	for _, name := range k.Damaged {
-		fmt.Fprintf(w, "warning: %s is damaged: key %v was used more often than is said here\n", name, k.GUID)
+		cli.Warnf(w, "%s is damaged: key %v was used more often than is said here", name, k.GUID)
 	}
 	if k.Lost {
-		fmt.Fprintf(w, "warning: a record of the use of key %v was lost: it was used more often than is said here\n", k.GUID)
+		cli.Warnf(w, "a record of the use of key %v was lost: it was used more often than is said here", k.GUID)
 	}
 }
 
@@ -201,11 +217,11 @@ The key itself is not printed; see keys export.`,
 }
 
 func printKey(std stdio, k *keyEntry) error {
-	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
-	line := func(name, format string, args ...any) { fmt.Fprintf(w, name+"\t"+format+"\n", args...) }
-	line("key", "%v", k.GUID)
-	line("kind", "%s", orWord(k.Kind, "damaged"))
-	line("state", "%v", k.State)
+	t := cli.NewTable()
+	line := func(name, format string, args ...any) { t.Row(name, fmt.Sprintf(format, args...)) }
+	t.StyledRow(cli.Bold, "key", k.GUID)
+	t.Row("kind", orWord(k.Kind, "damaged"))
+	t.Row("state", k.style().Cell(k.State))
 	if !k.Since.IsZero() {
 		line("since", "%s", timeText(k.Since, minutes, ""))
 	}
@@ -221,10 +237,10 @@ func printKey(std stdio, k *keyEntry) error {
 	line("unwraps", "%d", k.Unwraps)
 	line("unwraps per day", "%s", rateText(k.PerDay))
 	for _, d := range k.Days {
-		line("  "+d.Day, "%d", d.Unwraps)
+		line("on "+d.Day, "%d", d.Unwraps)
 	}
 	line("callers", "%s", k.callersText())
-	if err := w.Flush(); err != nil {
+	if err := t.Print(std.out); err != nil {
 		return err
 	}
 	k.warn(std.err)

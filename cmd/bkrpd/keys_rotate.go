@@ -156,7 +156,7 @@ func (r *rotation) await(ctx context.Context, e *rotationEntry) error {
 		}
 		if !slices.Equal(said, now.Lacking) {
 			said = now.Lacking
-			fmt.Fprintf(r.session.std.err, "waiting for %s\n", strings.Join(said, ", "))
+			fmt.Fprintf(r.session.std.err, "waiting for %s\n", cli.OneLine(strings.Join(said, ", ")))
 		}
 		select {
 		case <-ctx.Done():

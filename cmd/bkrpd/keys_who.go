@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -39,22 +38,21 @@ account of the store. Whoever unwrapped lately may need the key again.`,
 }
 
 func printCallers(std stdio, c *callersEntry) error {
-	w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "SID\tLAST USED\tACCOUNT")
+	t := cli.NewTable("SID", "LAST USED", "ACCOUNT")
 	for _, k := range c.List {
-		fmt.Fprintf(w, "%v\t%s\t%s\n", k.SID, k.LastDay, orWord(k.Account, "-"))
+		t.Row(k.SID, k.LastDay, orWord(k.Account, "-"))
 	}
-	if err := w.Flush(); err != nil {
+	if err := t.Print(std.out); err != nil {
 		return err
 	}
 	for _, name := range c.Damaged {
-		fmt.Fprintf(std.err, "warning: %s is damaged: there are callers who are not listed\n", name)
+		cli.Warnf(std.err, "%s is damaged: there are callers who are not listed", name)
 	}
 	if c.Lost {
-		fmt.Fprintln(std.err, "warning: a record of callers was lost: there may be some who are not listed")
+		cli.Warnf(std.err, "a record of callers was lost: there may be some who are not listed")
 	}
 	if c.More {
-		fmt.Fprintln(std.err, "warning: there were more callers than are remembered")
+		cli.Warnf(std.err, "there were more callers than are remembered")
 	}
 	return nil
 }
@@ -81,12 +79,11 @@ those that each serves. A store in a file has one server, which does not report.
 			fmt.Fprintln(std.err, "no server reports that it shares this store")
 			return nil
 		}
-		w := tabwriter.NewWriter(std.out, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "NAME\tSTARTED\tLIVE\tSERVES")
+		t := cli.NewTable("NAME", "STARTED", "LIVE", "SERVES")
 		for _, r := range resp.Replicas {
-			live, serves := "no", "-"
+			live, serves := cli.Yellow.Cell("no"), "-"
 			if r.Live {
-				live = "yes"
+				live = cli.Green.Cell("yes")
 			}
 			for i, guid := range r.Serves {
 				if i == 0 {
@@ -95,9 +92,9 @@ those that each serves. A store in a file has one server, which does not report.
 					serves += " " + guid.String()
 				}
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", r.Name, timeText(r.Started, minutes, "unknown"), live, serves)
+			t.Row(r.Name, timeText(r.Started, minutes, "unknown"), live, serves)
 		}
-		return w.Flush()
+		return t.Print(std.out)
 	})
 	cli.AddJSONFlag(cmd, &asJSON)
 	return cmd

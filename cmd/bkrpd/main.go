@@ -42,7 +42,7 @@ func (s stdio) text(asJSON bool) io.Writer {
 
 // run executes one command line and returns its exit code.
 func run(ctx context.Context, args []string, std stdio) int {
-	return cli.Run(ctx, newRootCommand(std), args, std.err, cli.Failures{})
+	return cli.Run(ctx, newRootCommand(std), args, cli.Failures{})
 }
 
 func newRootCommand(std stdio) *cobra.Command {
@@ -55,8 +55,9 @@ wrapped, and only the owner of a wrapped secret gets it back.
 Commands that report or change something take --json: programs get one object on
 standard output, and what is for people goes to standard error.
 
-"bkrpd help exit-codes" says how programs see what came of a command, and "bkrpd help
-completion" how a shell completes one.`,
+"bkrpd help exit-codes" says how programs see what came of a command, "bkrpd help
+output" what is printed on a terminal and what elsewhere, and "bkrpd help completion"
+how a shell completes a command.`,
 		Example: `  bkrpd demo
   bkrpd init --dir /var/lib/bkrpd --domain example.com
   bkrpd serve --config /var/lib/bkrpd/bkrpd.toml`,
@@ -65,6 +66,8 @@ completion" how a shell completes one.`,
 			return cmd.Help()
 		},
 	}
+	out, errs := cli.Streams(std.out, std.err)
+	std.out, std.err = out, errs
 	root.SetIn(std.in)
 	root.SetOut(std.out)
 	root.SetErr(std.err)

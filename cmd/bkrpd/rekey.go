@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -99,6 +100,9 @@ func askRekey(ctx context.Context, s *session, verb adminVerb, req *lifeRequest)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", verb, err)
 	}
+	for i, kek := range resp.Life.KEK.KEKs {
+		resp.Life.KEK.KEKs[i] = cli.OneLine(kek) // as the store has it
+	}
 	return resp.Life.KEK, nil
 }
 
@@ -130,16 +134,20 @@ to give it up instead: bkrpd rekey --abandon
 
 // moveValues moves all values to the newest data key.
 func moveValues(ctx context.Context, s *session) (moved int, err error) {
+	var shown atomic.Int64
+	defer cli.ShowProgress(s.std.err, func(elapsed time.Duration) string {
+		return fmt.Sprintf("sealing values anew: %d, %v", shown.Load(), cli.Elapsed(elapsed))
+	})()
 	for {
 		e, err := askRekey(ctx, s, verbRekeyReseal, nil)
 		if err != nil {
 			return moved, err
 		}
 		moved += e.Moved
+		shown.Store(int64(moved))
 		if !e.Left {
 			return moved, nil
 		}
-		fmt.Fprintf(s.std.err, "%d values sealed anew\n", moved)
 	}
 }
 
@@ -168,7 +176,7 @@ func endRekeying(ctx context.Context, s *session, verb adminVerb, o *rekeyOption
 		}
 		if r.text != said {
 			said = r.text
-			fmt.Fprintf(s.std.err, "waiting: %s\n", said)
+			fmt.Fprintf(s.std.err, "waiting: %s\n", cli.OneLine(said))
 		}
 		select {
 		case <-ctx.Done():
@@ -189,10 +197,10 @@ func printRekey(ctx context.Context, s *session, asJSON bool) error {
 	if asJSON {
 		err = cli.PrintJSON(s.std.out, r)
 	} else {
-		r.print(s.std.out)
+		err = r.print(s.std.out)
 	}
 	if e.Configured < 0 {
-		fmt.Fprintln(s.std.err, "warning: seal.kek of the configuration opens the store no more: the server could not start again")
+		cli.Warnf(s.std.err, "seal.kek of the configuration opens the store no more: the server could not start again")
 	}
 	return err
 }

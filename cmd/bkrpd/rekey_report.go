@@ -1,8 +1,9 @@
 package main
 
 import (
-	"fmt"
 	"io"
+
+	"github.com/seed05845750/bkrp/internal/cli"
 )
 
 // rekeyReport is how far a rekey has come, as --json prints it.
@@ -45,15 +46,18 @@ func (e *kekEntry) report(moved int) *rekeyReport {
 	return r
 }
 
-func (r *rekeyReport) print(w io.Writer) {
+func (r *rekeyReport) print(w io.Writer) error {
+	t := cli.NewTable()
 	for _, k := range r.KEKs {
-		what := k.Role
+		what, style := k.Role, cli.Plain
 		if what == roleOnly {
 			what = "opens the store"
 		}
 		if k.Configured {
 			what += ", in the configuration"
+			style = cli.Bold
 		}
-		fmt.Fprintf(w, "%s  %s\n", k.KEK, what)
+		t.StyledRow(style, k.KEK, what)
 	}
+	return t.Print(w)
 }

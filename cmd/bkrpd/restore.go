@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -91,10 +93,10 @@ func restore(ctx context.Context, std stdio, cfg *config, path string, b *backup
 	report := restoreReport{File: path, Into: cfg.Store.place(), Manifest: *m, Problems: []string{}}
 	for _, problem := range b.Dump.Check() {
 		report.Problems = append(report.Problems, problem.Error())
-		fmt.Fprintf(std.err, "warning: in the backup, and so in the store: %s\n", backup.Shown(problem.Error()))
+		cli.Warnf(std.err, "in the backup, and so in the store: %s", backup.Shown(problem.Error()))
 	}
 	audit := &keyAudit{Log: slog.New(auditHandler{newLogger(std.err, cfg).Handler()}), UID: os.Getuid()}
-	err := fillStore(ctx, cfg, b.Dump)
+	err := fillStore(ctx, std, cfg, b.Dump)
 	if err == nil {
 		err = proveStore(ctx, std, cfg, m)
 	}
@@ -112,7 +114,7 @@ func restore(ctx context.Context, std stdio, cfg *config, path string, b *backup
 }
 
 // fillStore restores a dump into the store that is configured.
-func fillStore(ctx context.Context, cfg *config, dump *keystore.Dump) error {
+func fillStore(ctx context.Context, std stdio, cfg *config, dump *keystore.Dump) error {
 	backend, err := emptyBackend(ctx, cfg)
 	if err != nil {
 		return err
@@ -124,11 +126,30 @@ func fillStore(ctx context.Context, cfg *config, dump *keystore.Dump) error {
 	if err != nil {
 		return errors.Join(err, backend.Close())
 	}
-	err = keystore.Restore(ctx, backend, sealer, dump)
+	counted := &countedBackend{Backend: backend}
+	stop := cli.ShowProgress(std.err, func(elapsed time.Duration) string {
+		// The first and the last write are of the header, which is no entry.
+		return fmt.Sprintf("restoring: %d of %d entries, %v", min(counted.writes.Load(), int64(len(dump.Entries))), len(dump.Entries), cli.Elapsed(elapsed))
+	})
+	defer stop()
+	err = keystore.Restore(ctx, counted, sealer, dump)
 	if err != nil {
 		err = fmt.Errorf("into %s: %w", cfg.Store.place(), err)
 	}
 	return errors.Join(err, closeKEK(sealer), backend.Close())
+}
+
+// countedBackend is a backend that counts what is written to it.
+type countedBackend struct {
+	keystore.Backend
+	writes atomic.Int64
+}
+
+// CompareAndSwap writes an entry.
+func (c *countedBackend) CompareAndSwap(ctx context.Context, name string, old keystore.Revision, value []byte) (keystore.Revision, error) {
+	rev, err := c.Backend.CompareAndSwap(ctx, name, old, value)
+	c.writes.Add(1)
+	return rev, err
 }
 
 // emptyBackend opens what is to hold the store, and makes its file if there is
@@ -159,8 +180,11 @@ func proveStore(ctx context.Context, std stdio, cfg *config, m *backup.Manifest)
 	if err != nil {
 		return fmt.Errorf("opening what was restored: %w", err)
 	}
+	var tried atomic.Int64
+	defer showTrying(std, &tried, len(m.Keys))()
 	var failed []error
 	for _, k := range m.Keys {
+		tried.Add(1)
 		if k.Kind == backup.KindDamaged || k.State == keystore.KeyLocked {
 			continue // it is as it was, and not to be opened
 		}
@@ -168,7 +192,7 @@ func proveStore(ctx context.Context, std stdio, cfg *config, m *backup.Manifest)
 		case !r.OK:
 			failed = append(failed, fmt.Errorf("key %v does not open what is wrapped under it: %s", k.GUID, r.Result))
 		case r.Result == resultToken:
-			fmt.Fprintf(std.err, "warning: key %v needs the token that it was made in (hsm.token)\n", k.GUID)
+			cli.Warnf(std.err, "key %v needs the token that it was made in (hsm.token)", k.GUID)
 		}
 	}
 	return errors.Join(append(failed, closeStore())...)

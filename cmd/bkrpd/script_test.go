@@ -110,13 +110,12 @@ func tidy(ts *testscript.TestScript, neg bool, args []string) {
 	numbers := make(map[string]string)
 	text := scriptGUID.ReplaceAllStringFunc(ts.ReadFile(args[0]), func(guid string) string {
 		if numbers[guid] == "" {
-			numbers[guid] = fmt.Sprintf("%-36s", fmt.Sprintf("GUID-%d", len(numbers)+1))
+			numbers[guid] = fmt.Sprintf("GUID-%d", len(numbers)+1)
 		}
 		return numbers[guid]
 	})
 	text = scriptTime.ReplaceAllStringFunc(text, func(s string) string { return "YYYY-MM-DD hh:mm"[:len(s)] })
 	text = scriptHash.ReplaceAllString(text, "HASH")
-	text = regexp.MustCompile(`(?m) +$`).ReplaceAllString(text, "")
 	if err := os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600); err != nil {
 		ts.Fatalf("%v", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/seed05845750/bkrp/internal/cli"
 	"github.com/seed05845750/bkrp/keystore"
 )
 
@@ -33,8 +34,9 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.text }
 
-// ask has one request done.
+// ask has one request done. What takes long of it is said on a terminal.
 func (s *session) ask(ctx context.Context, req *adminRequest) (*adminResponse, error) {
+	defer cli.ShowProgress(s.std.err, cli.Doing(string(req.Verb)))()
 	resp, err := s.do(ctx, req)
 	if err != nil {
 		return nil, err

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -109,7 +108,8 @@ func newUserListCommand(std stdio) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list --config FILE",
 		Short: "print the name and the SID of each account",
-		Long:  `List prints the name and the SID of each account, a line for each.`,
+		Long: `List prints the name and the SID of each account, a line for each, with a tab
+between the two in a pipe or a file.`,
 		Example: `  bkrpd user list --config /var/lib/bkrpd/bkrpd.toml
   bkrpd user list --json --config /var/lib/bkrpd/bkrpd.toml`,
 		Args: cobra.NoArgs,
@@ -163,11 +163,11 @@ func changeUser(ctx context.Context, std stdio, cfg *config, req *adminRequest, 
 }
 
 func printUsers(out io.Writer, users []adminUser) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	t := cli.NewTable()
 	for _, u := range users {
-		fmt.Fprintf(w, "%s\t%s\n", u.Name, u.SID)
+		t.Row(cli.Bold.Cell(u.Name), u.SID)
 	}
-	return w.Flush()
+	return t.Print(out)
 }
 
 // maxPassword bounds a password, in octets.

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 )
@@ -36,10 +35,10 @@ type Failures struct {
 	Advice func(error) string
 }
 
-// Run carries out one command line and returns the exit code: ExitOK, ExitUsage
-// for a UsageError and for what cobra finds wrong before the command begins, or
-// what failures says of any other error.
-func Run(ctx context.Context, root *cobra.Command, args []string, stderr io.Writer, failures Failures) int {
+// Run carries out one command line, with what root was given as its streams, and
+// returns the exit code: ExitOK, ExitUsage for a UsageError and for what cobra finds
+// wrong before the command begins, or what failures says of any other error.
+func Run(ctx context.Context, root *cobra.Command, args []string, failures Failures) int {
 	began := false
 	noticeBegin(root, &began)
 	checkArguments(root)
@@ -52,7 +51,8 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stderr io.Writ
 	if !began {
 		err = UsageError{reword(cmd, err)}
 	}
-	fmt.Fprintf(stderr, "%s: %s\n", root.Name(), plain(err))
+	stderr := root.ErrOrStderr()
+	printError(stderr, root.Name(), err)
 	var usage UsageError
 	if errors.As(err, &usage) {
 		fmt.Fprintln(stderr, usageHint(cmd))
@@ -60,7 +60,7 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stderr io.Writ
 	}
 	if failures.Advice != nil {
 		if next := failures.Advice(err); next != "" {
-			fmt.Fprintf(stderr, "next: %s\n", next)
+			fmt.Fprintf(stderr, "%s %s\n", Paint(stderr, Bold, "next:"), OneLine(next))
 		}
 	}
 	if failures.Code != nil {

@@ -20,7 +20,8 @@ func TestPrintJSON(t *testing.T) {
 	AddJSONFlag(lend, &asJSON)
 	root.AddCommand(lend)
 	var stderr bytes.Buffer
-	if code := Run(t.Context(), root, []string{"lend", "--json"}, &stderr, Failures{}); code != ExitOK {
+	root.SetErr(&stderr)
+	if code := Run(t.Context(), root, []string{"lend", "--json"}, Failures{}); code != ExitOK {
 		t.Fatalf("exit code %d: %s", code, &stderr)
 	}
 	const want = `{
@@ -61,7 +62,8 @@ func TestOtherNames(t *testing.T) {
 		root.AddCommand(lend)
 		Prepare(root, "1")
 		var stderr bytes.Buffer
-		code := Run(t.Context(), root, []string{"lend", test.flag, "file"}, &stderr, Failures{})
+		root.SetErr(&stderr)
+		code := Run(t.Context(), root, []string{"lend", test.flag, "file"}, Failures{})
 		if code != test.code || got != test.want {
 			t.Errorf("%s: exit code %d, %q: %s", test.flag, code, got, &stderr)
 		}

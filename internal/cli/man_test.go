@@ -34,7 +34,9 @@ func judge() *cobra.Command {
 func TestManPage(t *testing.T) {
 	dir := t.TempDir()
 	var stderr bytes.Buffer
-	if code := Run(t.Context(), judge(), []string{"man", dir}, &stderr, Failures{}); code != ExitOK {
+	root := judge()
+	root.SetErr(&stderr)
+	if code := Run(t.Context(), root, []string{"man", dir}, Failures{}); code != ExitOK {
 		t.Fatalf("exit code %d: %s", code, &stderr)
 	}
 	page, err := os.ReadFile(filepath.Join(dir, "court-judge.6"))
@@ -60,6 +62,9 @@ as  it
 .PP
 And on.
 .SH "OPTIONS"
+.TP
+\fB\-\-color\fR \fIWHEN\fR
+print colours: auto (on a terminal), always or never (default auto)
 .TP
 \fB\-h, \-\-help\fR
 help for judge
@@ -96,7 +101,8 @@ func TestOwnExitCodes(t *testing.T) {
 	var out, stderr bytes.Buffer
 	root := judge()
 	root.SetOut(&out)
-	if code := Run(t.Context(), root, []string{"help", "exit-codes"}, &stderr, Failures{}); code != ExitOK {
+	root.SetErr(&stderr)
+	if code := Run(t.Context(), root, []string{"help", "exit-codes"}, Failures{}); code != ExitOK {
 		t.Fatalf("exit code %d: %s", code, &stderr)
 	}
 	if want := "\"court judge\" has codes of its own:\n\n  0  innocent\n  7  guilty\n"; !strings.Contains(out.String(), want) {

@@ -55,10 +55,3 @@ func endBy(s os.Signal) {
 	}
 	os.Exit(ExitError)
 }
-
-// IsTerminal tells whether w is a terminal, where octets that are no text do
-// not belong.
-func IsTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}

@@ -8,11 +8,12 @@ import (
 )
 
 // Prepare adds to the commands of a program what every program has: shell
-// completion, a help topic on exit codes, and manual pages, which belong in section;
-// and other names of flags (--output is --out). All other commands are to be there
-// before.
+// completion, help topics on exit codes and output, --color, manual pages, which
+// belong in section, and other names of flags (--output is --out). All other commands
+// are to be there before, and the streams.
 func Prepare(root *cobra.Command, section string) {
-	root.AddCommand(newCompletionCommand(root), newExitCodesTopic(root), newManCommand(root, section))
+	root.AddCommand(newCompletionCommand(root), newExitCodesTopic(root), newOutputTopic(), newManCommand(root, section))
+	addColorFlag(root)
 	root.SetHelpCommand(newHelpCommand(root))
 	// Here and not when the command line is carried out, so that the manual has it.
 	root.InitDefaultHelpCmd()

@@ -55,14 +55,16 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"bok"}, `library: library has no command "bok"; is book meant?` + "\n\"library --help\" tells more.\n"},
 	} {
 		var stderr bytes.Buffer
-		if code := Run(t.Context(), library(), test.args, &stderr, Failures{}); code != ExitUsage {
+		root := library()
+		root.SetErr(&stderr)
+		if code := Run(t.Context(), root, test.args, Failures{}); code != ExitUsage {
 			t.Errorf("%q: exit code %d", test.args, code)
 		}
 		if got := stderr.String(); got != test.want {
 			t.Errorf("%q: got\n%swant\n%s", test.args, got, test.want)
 		}
 	}
-	if code := Run(t.Context(), library(), []string{"book", "count", "--all"}, new(bytes.Buffer), Failures{}); code != ExitOK {
+	if code := Run(t.Context(), library(), []string{"book", "count", "--all"}, Failures{}); code != ExitOK {
 		t.Errorf("of a right command line: exit code %d", code)
 	}
 }

@@ -39,6 +39,10 @@ type Options struct {
 	Parallel int
 	// Now is the clock that the servers' are compared with; nil is time.Now.
 	Now func() time.Time
+	// Examined is called when the examination of one more server of a domain has
+	// ended, with the number of those and of all there are; nil is nobody. It is
+	// called by one goroutine at a time, and does not block.
+	Examined func(ended, servers int)
 }
 
 func (o Options) withDefaults() Options {
@@ -50,6 +54,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Examined == nil {
+		o.Examined = func(int, int) {}
 	}
 	return o
 }

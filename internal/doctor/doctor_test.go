@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/seed05845750/bkrp/bkrpclient"
 	"github.com/seed05845750/bkrp/bkrpserver"
 	"github.com/seed05845750/bkrp/bkrptest"
@@ -111,7 +113,11 @@ func TestWell(t *testing.T) {
 	})
 	for name, cfg := range map[string]bkrpclient.DomainConfig{"domain, NTLM": alice.InDomain(), "domain, Kerberos": alice.InDomainKerberos()} {
 		t.Run(name, func(t *testing.T) {
-			r := examineDomain(t, cfg, doctor.Options{Parallel: 2})
+			var told [][2]int
+			r := examineDomain(t, cfg, doctor.Options{Parallel: 2, Examined: func(ended, servers int) { told = append(told, [2]int{ended, servers}) }})
+			if diff := cmp.Diff([][2]int{{1, 4}, {2, 4}, {3, 4}, {4, 4}}, told); diff != "" {
+				t.Errorf("told of examinations that ended (-want +got):\n%s", diff)
+			}
 			if len(r.Servers) != 4 || r.Worst() != doctor.Note {
 				t.Errorf("%d servers, %v", len(r.Servers), r.Worst())
 			}

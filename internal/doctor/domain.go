@@ -31,17 +31,20 @@ func ExamineDomain(ctx context.Context, cfg bkrpclient.DomainConfig, o Options) 
 	turns := make(chan struct{}, o.Parallel)
 	var running sync.WaitGroup
 	logons := new(tries)
+	examined := o.counter(len(found))
 	for _, f := range found {
 		p := newPatient(configFor(cfg, f), o, cfg.Domain)
 		p.tries = logons
 		r.Servers = append(r.Servers, p.report)
 		if !p.judgePing(f) {
+			examined()
 			continue
 		}
 		running.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
 			p.examine(ctx)
+			examined()
 		})
 	}
 	running.Wait()
@@ -49,6 +52,18 @@ func ExamineDomain(ctx context.Context, cfg bkrpclient.DomainConfig, o Options) 
 	r.judgeSameKey()
 	r.exchange(ctx, cfg, found, o)
 	return r, nil
+}
+
+// counter gives what counts an examination that has ended, and tells Examined.
+func (o *Options) counter(servers int) (examined func()) {
+	var mu sync.Mutex
+	ended := 0
+	return func() {
+		mu.Lock()
+		defer mu.Unlock()
+		ended++
+		o.Examined(ended, servers)
+	}
 }
 
 func (r *Report) add(check string, level Level, next, format string, args ...any) {

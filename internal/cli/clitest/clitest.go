@@ -25,7 +25,7 @@ type Program func(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command
 func (p Program) run(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code = cli.Run(context.Background(), p(strings.NewReader(""), &out, &errs), args, &errs, cli.Failures{})
+	code = cli.Run(context.Background(), p(strings.NewReader(""), &out, &errs), args, cli.Failures{})
 	return out.String(), errs.String(), code
 }
 
@@ -151,7 +151,7 @@ func (p Program) testTopics(t *testing.T) {
 		}
 	}
 	root, _, _ := p.run(t, "--help")
-	for _, want := range []string{"exit-codes", "completion"} {
+	for _, want := range []string{"exit-codes", "output", "completion"} {
 		if !strings.Contains(root, want) {
 			t.Errorf("the help does not point to %s:\n%s", want, root)
 		}
