@@ -308,7 +308,7 @@ func (s *Store) warmKey(ctx context.Context, guid dtyp.GUID) error {
 }
 
 func (s *Store) damagedKey(guid dtyp.GUID, err error) {
-	s.log.Error("a key is damaged: what was wrapped under it cannot be unwrapped until it is restored from a backup",
+	s.log.Error("a key is damaged: what was wrapped under it cannot be unwrapped until the key is imported from an export, or from a store restored from a backup",
 		"key", guid, "err", err)
 }
 
