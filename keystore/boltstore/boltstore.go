@@ -86,8 +86,14 @@ var _ keystore.Backend = (*Store)(nil)
 // alone, unless it is what an earlier Create left that was killed.
 func Create(path string, o Options) (*Store, error) {
 	dir := filepath.Dir(path)
+	_, absent := os.Stat(dir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("boltstore: creating the directory: %w", err)
+	}
+	if absent != nil {
+		if err := syncDir(filepath.Dir(dir)); err != nil {
+			return nil, fmt.Errorf("boltstore: creating the directory: %w", err)
+		}
 	}
 	s, err := open(path, o, true)
 	if err != nil {
