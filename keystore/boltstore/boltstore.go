@@ -70,8 +70,9 @@ type Store struct {
 	// it is not called again, and writing keeps others out of that lock.
 	broken  atomic.Bool
 	writing sync.Mutex
-	// unsure says that the last change ended with an error, so that it may be in
-	// the file or not; settle makes sure of it. Both belong to who has writing.
+	// unsure says that the last change ended with an error, or was another
+	// process's, so that it may be on the disk or not; settle makes sure of it. Both
+	// belong to who has writing.
 	unsure bool
 	settle func() error
 

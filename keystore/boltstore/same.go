@@ -85,11 +85,8 @@ func (s *Store) wasSetBack(is, was uint64) error {
 	return fmt.Errorf("%w: %s is at change %d, and was at %d", ErrReplaced, s.path, is, was)
 }
 
-// metaPages is how many pages bbolt begins a file with, one of which it writes at
-// the end of each change.
-const metaPages = 2
-
-// rewriteMeta writes the meta pages as they are, and synchronises the file.
+// rewriteMeta writes the meta page of the last change as it is, and synchronises
+// the file.
 //
 // When synchronising fails after the meta page of a change was written, the
 // system may take that page for written and forget about it (it is no longer
@@ -97,25 +94,36 @@ const metaPages = 2
 // next one overwrite pages that only the change before needs: which is the last
 // one on the disk. A crash would then leave neither.
 func (s *Store) rewriteMeta() error {
-	pages := make([]byte, metaPages*s.pageSize)
-	if _, err := s.file.ReadAt(pages, 0); err != nil {
+	last, err := s.lastChange()
+	if err != nil {
 		return err
 	}
-	if _, err := s.file.WriteAt(pages, 0); err != nil {
+	page, at := make([]byte, s.pageSize), int64(last%2)*int64(s.pageSize)
+	if _, err := s.file.ReadAt(page, at); err != nil {
+		return err
+	}
+	if _, err := s.file.WriteAt(page, at); err != nil {
 		return err
 	}
 	return s.file.Sync()
 }
 
-// start notes how the file was found. What the process before could not
-// synchronise, if anything, is written once more, before anything else is.
+// lastChange is the number of the last change in the file.
+func (s *Store) lastChange() (id uint64, err error) {
+	err = s.db.View(func(tx *bolt.Tx) error {
+		id = uint64(tx.ID())
+		return nil
+	})
+	return id, err
+}
+
+// start notes how the file was found. Whether the process before could synchronise
+// its last change is not known: it is made sure of before there is another.
 func (s *Store) start() error {
-	s.settle, s.pageSize = s.rewriteMeta, s.db.Info().PageSize
-	s.unsure = s.rewriteMeta() != nil // perhaps a disk that can be read still
+	s.settle, s.pageSize, s.unsure = s.rewriteMeta, s.db.Info().PageSize, true
 	return s.call(func() error {
-		return s.db.View(func(tx *bolt.Tx) error {
-			s.committed.Store(uint64(tx.ID()))
-			return nil
-		})
+		last, err := s.lastChange()
+		s.committed.Store(last)
+		return err
 	})
 }
