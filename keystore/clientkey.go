@@ -20,6 +20,9 @@ type ClientWrapKey struct {
 	certificate []byte
 	raw         bkrp.RawRSA
 	rejection   *bkrp.RejectionKey
+	// try has the token do the operation once and proves it; nil for a key that is
+	// in the store itself.
+	try func(ctx context.Context) error
 }
 
 // GUID names the key in wrapped secrets.

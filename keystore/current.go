@@ -161,21 +161,14 @@ func (r *ring[K]) point(ctx context.Context, guid dtyp.GUID, holds func(context.
 }
 
 // insert writes a key that comes from elsewhere. The same key again is no
-// error; another one of the same GUID is ErrKeyExists.
+// error; another one of the same GUID is ErrKeyExists. What is damaged in its place
+// is replaced: it is no key any more, and this is the way to have it back.
 func (r *ring[K]) insert(ctx context.Context, guid dtyp.GUID, secret []byte, makeCurrent bool) (K, error) {
 	var none K
 	name := keySecret(guid)
 	_, err := r.store.vault.swap(ctx, name, 0, secret)
 	if errors.Is(err, ErrConflict) {
-		old, _, getErr := r.store.vault.get(ctx, name)
-		if getErr != nil {
-			return none, getErr
-		}
-		defer clear(old)
-		if subtle.ConstantTimeCompare(old, secret) != 1 {
-			return none, fmt.Errorf("%w: %v", ErrKeyExists, guid)
-		}
-		err = nil
+		err = r.compare(ctx, guid, secret)
 	}
 	if err != nil {
 		return none, err
@@ -186,4 +179,34 @@ func (r *ring[K]) insert(ctx context.Context, guid dtyp.GUID, secret []byte, mak
 		}
 	}
 	return r.key(ctx, guid)
+}
+
+// compare says whether a key that is there is the one given, and puts that in the
+// place of one that is damaged.
+func (r *ring[K]) compare(ctx context.Context, guid dtyp.GUID, secret []byte) error {
+	name := keySecret(guid)
+	var old []byte
+	sealed, rev, err := r.store.vault.backend.Get(ctx, name)
+	damaged := errors.Is(err, ErrCorrupt)
+	if err == nil {
+		old, err = r.store.vault.openNewer(ctx, name, sealed)
+		defer clear(old)
+		// A restore leaves nothing of what was damaged in the backup.
+		damaged = errors.Is(err, errDamaged) || err == nil && len(old) == 0
+	}
+	switch {
+	case damaged && rev != 0:
+	case err != nil:
+		return fmt.Errorf("looking at %s, which is there: %w", name, err)
+	case subtle.ConstantTimeCompare(old, secret) != 1:
+		return fmt.Errorf("%w: %v", ErrKeyExists, guid)
+	default:
+		return nil
+	}
+	_, err = r.store.vault.swap(ctx, name, rev, secret)
+	r.forget(name)
+	if err == nil {
+		r.store.log.Warn("a key that was damaged has been replaced by an imported one", "key", guid)
+	}
+	return err
 }

@@ -104,6 +104,9 @@ func (d *directory) load(ctx context.Context) (*book, error) {
 	}
 	for _, e := range entries {
 		a, err := d.open(ctx, e)
+		if err != nil && !errors.Is(err, ErrCorrupt) {
+			return nil, err // it cannot be told: nothing of it is kept
+		}
 		if err != nil {
 			d.store.log.Error("an account is damaged and cannot log on", "err", err)
 			if b.damaged == nil {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -52,14 +53,37 @@ func CreateKeyFile(path string) (*KeyFile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keystore: creating key file: %w", err)
 	}
-	_, err = f.WriteString(k.text())
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Link(f.Name(), path) // replaces nothing
+	if err = k.writeTo(f); err == nil {
+		err = link(f.Name(), path) // replaces nothing
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			err = k.writeNew(path) // there are file systems without links, as on USB sticks
+		}
 	}
 	if err = errors.Join(err, os.Remove(f.Name()), syncDir(dir)); err != nil {
 		return nil, fmt.Errorf("keystore: creating key file: %w", err)
 	}
 	return k, nil
+}
+
+// link is os.Link, except in tests of file systems that have none.
+var link = os.Link
+
+// writeNew writes the key to a new file, which is removed if it is not whole.
+func (k *KeyFile) writeNew(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := k.writeTo(f); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
+}
+
+// writeTo writes the key to a file, synchronises it and closes it.
+func (k *KeyFile) writeTo(f *os.File) error {
+	_, err := f.WriteString(k.text())
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 func newKeyFile() *KeyFile {

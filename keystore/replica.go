@@ -224,7 +224,8 @@ func (s *Store) reportOnce(ctx context.Context) error {
 }
 
 // rotationKeys are the keys of rotations under way that could be taken into
-// memory.
+// memory. A new one whose private half is in a token has been tried: this server's
+// token may be another one, or away.
 func (s *Store) rotationKeys(ctx context.Context) ([]dtyp.GUID, error) {
 	var serves []dtyp.GUID
 	for _, kind := range []KeyKind{ClientWrap, ServerWrap} {
@@ -243,7 +244,7 @@ func (s *Store) rotationKeys(ctx context.Context) ([]dtyp.GUID, error) {
 			return nil, err
 		}
 		if kind == ClientWrap {
-			_, err = s.client.key(ctx, r.Next)
+			err = s.tryRotationKey(ctx, &r)
 		} else {
 			_, err = s.server.key(ctx, r.Next)
 		}
@@ -259,6 +260,17 @@ func (s *Store) rotationKeys(ctx context.Context) ([]dtyp.GUID, error) {
 		serves = append(serves, r.Next)
 	}
 	return serves, nil
+}
+
+func (s *Store) tryRotationKey(ctx context.Context, r *Rotation) error {
+	k, err := s.client.key(ctx, r.Next)
+	if err != nil || k.try == nil || r.Phase != RotationCreated {
+		return err
+	}
+	// A token that hangs must not make the others take this server for dead.
+	ctx, cancel := context.WithTimeout(ctx, s.replicas.heartbeat)
+	defer cancel()
+	return k.try(ctx)
 }
 
 // configuredSeal names the seal of the header that the configured KEK opens, ""

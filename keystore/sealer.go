@@ -19,6 +19,10 @@ var (
 	ErrCorrupt = errors.New("keystore: store is corrupt")
 )
 
+// errDamaged says that nobody can open a value any more: it is of a version and
+// under a key that are known, and not what was sealed.
+var errDamaged = fmt.Errorf("%w", ErrCorrupt)
+
 // Sealer holds a key-encryption key (KEK). It seals the data keys of a store: at
 // its creation, and when the KEK is replaced. It opens them each time the store is
 // opened, and when another server has added one. Values are sealed under the data
@@ -90,7 +94,7 @@ func sealUnder(key, header, plaintext, associatedData []byte) ([]byte, error) {
 // openUnder is the inverse of sealUnder for a header of n octets.
 func openUnder(key, sealed []byte, n int, associatedData []byte) ([]byte, error) {
 	if len(sealed) < n+aeadOverhead {
-		return nil, fmt.Errorf("%w: sealed value is cut short", ErrCorrupt)
+		return nil, fmt.Errorf("%w: sealed value is cut short", errDamaged)
 	}
 	aead, err := subtle.NewXChaCha20Poly1305(key)
 	if err != nil {
@@ -98,7 +102,7 @@ func openUnder(key, sealed []byte, n int, associatedData []byte) ([]byte, error)
 	}
 	plaintext, err := aead.Decrypt(sealed[n:], bind(sealed[:n], associatedData))
 	if err != nil {
-		return nil, fmt.Errorf("%w: sealed value does not authenticate", ErrCorrupt)
+		return nil, fmt.Errorf("%w: sealed value does not authenticate", errDamaged)
 	}
 	return plaintext, nil
 }

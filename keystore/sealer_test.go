@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -174,5 +175,28 @@ func TestKeyFiles(t *testing.T) {
 		if _, err := ReadKeyFile(path); !errors.Is(err, ErrKeyFile) {
 			t.Errorf("mode %#o: %v, want ErrKeyFile", mode, err)
 		}
+	}
+}
+
+// A key file is made also where there are no hard links, and replaces nothing there
+// either.
+func TestKeyFileWithoutLinks(t *testing.T) {
+	link = func(string, string) error { return os.ErrPermission }
+	t.Cleanup(func() { link = os.Link })
+	dir := t.TempDir()
+	path := filepath.Join(dir, "kek.bin")
+	made, err := CreateKeyFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := CreateKeyFile(path); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("over a file that is there: %v, want fs.ErrExist", err)
+	}
+	read, err := ReadKeyFile(path)
+	if err != nil || read.KeyID() != made.KeyID() {
+		t.Errorf("reading it: %v", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("there is %v, %v", left, err)
 	}
 }

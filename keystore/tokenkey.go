@@ -130,11 +130,25 @@ func (s *Store) parseTokenKey(guid dtyp.GUID, secret []byte) (*ClientWrapKey, er
 }
 
 func (s *Store) newTokenKeyOf(r *tokenRecord) (*ClientWrapKey, error) {
-	raw, err := bkrp.ProveRaw(r.certificate.PublicKey, s.rawByToken(r.id, r.token, r.certificate.PublicKey))
+	public := r.certificate.PublicKey
+	// The protocol's calls are not cut off halfway; Tokens limits the time.
+	raw, err := bkrp.ProveRaw(public, s.rawByToken(context.Background(), r.id, r.token, public))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v: %w", ErrMalformedKey, r.certificate.GUID, err)
 	}
+	id, token := r.id, r.token
+	try := func(ctx context.Context) error {
+		raw, err := bkrp.ProveRaw(public, s.rawByToken(ctx, id, token, public))
+		if err != nil {
+			return err
+		}
+		probe := make([]byte, public.Size())
+		rand.Read(probe[1:]) // and so below the modulus
+		_, err = raw(probe)
+		return err
+	}
 	k := &ClientWrapKey{
+		try:         try,
 		guid:        r.certificate.GUID,
 		certificate: r.certificate.Raw,
 		raw:         raw,
@@ -144,15 +158,14 @@ func (s *Store) newTokenKeyOf(r *tokenRecord) (*ClientWrapKey, error) {
 	return k, nil
 }
 
-// rawByToken is the private operation of a key in the token.
-func (s *Store) rawByToken(id []byte, name string, public *rsa.PublicKey) bkrp.RawRSA {
+// rawByToken is the private operation of a key in the token, as long as ctx lasts.
+func (s *Store) rawByToken(ctx context.Context, id []byte, name string, public *rsa.PublicKey) bkrp.RawRSA {
 	public = &rsa.PublicKey{N: new(big.Int).Set(public.N), E: public.E}
 	return func(c []byte) ([]byte, error) {
 		if s.tokens == nil {
 			return nil, fmt.Errorf("%w: it was made in %s", ErrNoToken, name)
 		}
-		// The protocol's calls are not cut off halfway; Tokens limits the time.
-		return s.tokens.DecryptRaw(context.Background(), id, public, c)
+		return s.tokens.DecryptRaw(ctx, id, public, c)
 	}
 }
 
@@ -172,7 +185,7 @@ func (s *Store) newTokenKey(ctx context.Context) (*ClientWrapKey, []byte, error)
 	if err != nil {
 		return nil, nil, fmt.Errorf("in %s: %w", r.token, err)
 	}
-	raw := s.rawByToken(r.id, r.token, public)
+	raw := s.rawByToken(ctx, r.id, r.token, public)
 	if r.certificate, err = bkrp.IssueCertificate(public, raw, guid, s.domain.DNSName, s.now()); err != nil {
 		return nil, nil, err
 	}

@@ -84,8 +84,8 @@ func (u *usage) all() []*keyUse {
 	return list
 }
 
-// dayOf numbers the days of UTC from 1 January 1970 on.
-func dayOf(t time.Time) int32 { return int32(t.Unix() / secondsPerDay) }
+// dayOf numbers the days of UTC from 1 January 1970 on; those before are that one.
+func dayOf(t time.Time) int32 { return int32(max(0, t.Unix()/secondsPerDay)) }
 
 const secondsPerDay = 24 * 60 * 60
 
@@ -121,7 +121,7 @@ func (k *keyUse) used(sid dtyp.SID, use Use) {
 		return
 	}
 	day, hash := k.usage.today.Load(), maphash.Comparable(k.usage.seed, sid)
-	if t := k.callers.Load(); t != nil && t.day >= day && (t.full.Load() || t.has(hash, &sid)) {
+	if t := k.callers.Load(); t != nil && t.covers(day) && (t.full.Load() || t.has(hash, &sid)) {
 		return
 	}
 	k.addCaller(sid, hash, day)
@@ -132,7 +132,7 @@ func (k *keyUse) addCaller(sid dtyp.SID, hash uint64, day int32) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	t := k.callers.Load()
-	if t == nil || t.day < day {
+	if t == nil || !t.covers(day) {
 		t = newCallerTable(day, minCallerSlots)
 	}
 	if t.has(hash, &sid) {
@@ -160,7 +160,8 @@ func (k *keyUse) retiredUse(now time.Time, every time.Duration) (uses uint64, du
 	}
 	k.silent.Add(1)
 	last := k.alarmed.Load()
-	if last != 0 && now.UnixNano()-last < int64(every) || !k.alarmed.CompareAndSwap(last, now.UnixNano()) {
+	quiet := now.UnixNano() - last // negative where the clock was set back
+	if last != 0 && 0 <= quiet && quiet < int64(every) || !k.alarmed.CompareAndSwap(last, now.UnixNano()) {
 		return 0, false
 	}
 	return k.silent.Swap(0), true
@@ -176,6 +177,11 @@ type callerTable struct {
 }
 
 const minCallerSlots = 16
+
+// covers says whether the table is the one for a day. It may be that of the day
+// after, for somebody who took the day a moment before; a later one is of a clock
+// that was ahead.
+func (t *callerTable) covers(day int32) bool { return t.day == day || t.day == day+1 }
 
 func newCallerTable(day int32, slots int) *callerTable {
 	return &callerTable{day: day, slots: make([]atomic.Pointer[dtyp.SID], slots)}

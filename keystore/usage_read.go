@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -62,8 +63,9 @@ func (s *Store) usages(ctx context.Context, prefix string) (map[dtyp.GUID]Usage,
 	if err != nil {
 		return nil, fmt.Errorf("listing the use of keys: %w", err)
 	}
-	sums := make(map[dtyp.GUID]*useCount)
+	sums := make(map[dtyp.GUID]*useSum)
 	all := make(map[dtyp.GUID]Usage)
+	now := s.now()
 	for _, e := range entries {
 		guid, ok := useGUID(e.Name)
 		if !ok {
@@ -82,9 +84,9 @@ func (s *Store) usages(ctx context.Context, prefix string) (map[dtyp.GUID]Usage,
 			u.Damaged = append(u.Damaged, e.Name)
 		} else {
 			if sums[guid] == nil {
-				sums[guid] = new(useCount)
+				sums[guid] = &useSum{days: make(map[int32]uint64)}
 			}
-			sums[guid].add(&r.useCount)
+			sums[guid].add(&r.useCount, now)
 			if u.Since.IsZero() || r.Since.Before(u.Since) {
 				u.Since = r.Since
 			}
@@ -95,12 +97,52 @@ func (s *Store) usages(ctx context.Context, prefix string) (map[dtyp.GUID]Usage,
 	for guid, sum := range sums {
 		u := all[guid]
 		u.Wraps, u.Unwraps, u.Retrieves, u.LastUsed = sum.Wraps, sum.Unwraps, sum.Retrieves, sum.Last
-		for _, d := range sum.Days {
-			u.Days = append(u.Days, DayUsage{dayTime(d.Day), d.Unwraps})
+		for _, day := range slices.Sorted(maps.Keys(sum.days)) {
+			u.Days = append(u.Days, DayUsage{dayTime(day), sum.days[day]})
 		}
 		all[guid] = u
 	}
 	return all, behind
+}
+
+// useSum is the uses of a key by several servers.
+type useSum struct {
+	useCount // without Days
+	days     map[int32]uint64
+}
+
+// add adds those of one server, as far as they can be: neither a time nor a day
+// after tomorrow is one, but that of a clock which was wrong.
+func (s *useSum) add(r *useCount, now time.Time) {
+	s.Wraps += r.Wraps
+	s.Unwraps += r.Unwraps
+	s.Retrieves += r.Retrieves
+	s.Last = later(s.Last, r.Last, now)
+	for _, d := range r.Days {
+		if today := dayOf(now); d.Day >= today-maxUseDays && d.Day <= today+1 {
+			s.days[d.Day] += d.Unwraps
+		}
+	}
+}
+
+// later is the later one of two times, but one that has not come yet only if there
+// is no other. Clocks of servers may differ by a day.
+func later(a, b, now time.Time) time.Time {
+	limit := now.Add(secondsPerDay * time.Second)
+	switch {
+	case a.IsZero():
+		return b
+	case b.IsZero():
+		return a
+	case a.After(limit) != b.After(limit):
+		if a.After(limit) {
+			return b
+		}
+		return a
+	case a.After(b):
+		return a
+	}
+	return b
 }
 
 // catchUp writes down what this server has counted. The error is ErrUsageBehind.
@@ -162,11 +204,19 @@ func (s *Store) Callers(ctx context.Context, guid dtyp.GUID) (*Callers, error) {
 		}
 		c.More, c.Lost = c.More || r.more, c.Lost || r.lost
 		for sid, day := range r.days {
-			days[sid] = max(days[sid], day)
+			days[sid] = laterDay(days[sid], day, dayOf(s.now()))
 		}
 	}
 	c.List = sortedCallers(days)
 	return c, behind
+}
+
+// laterDay is later for days.
+func laterDay(a, b uint16, today int32) uint16 {
+	if aheadA, aheadB := int32(a) > today+1, int32(b) > today+1; a != 0 && b != 0 && aheadA != aheadB {
+		return min(a, b)
+	}
+	return max(a, b)
 }
 
 // sortedCallers are the callers by SID, as its numbers go.

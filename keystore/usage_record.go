@@ -97,7 +97,8 @@ type useCount struct {
 	Unwraps   uint64    `json:"unwraps,omitempty"`
 	Retrieves uint64    `json:"retrieves,omitempty"`
 	Last      time.Time `json:"last,omitzero"`
-	// Days are the days with unwraps, in order, the last 90 of them.
+	// Days are days with unwraps, in order, 90 at most: the last ones, and where
+	// the clock was off for a while perhaps others.
 	Days []dayCount `json:"days,omitempty"`
 }
 
@@ -114,12 +115,14 @@ const (
 
 func (c *useCount) empty() bool { return c.Last.IsZero() }
 
-// add adds the uses in d.
+// add adds the uses in d, which are later than those in c. A time that is more
+// than a day ahead of them is none that one can believe: the clock was wrong, then
+// or now, and the present one is taken.
 func (c *useCount) add(d *useCount) {
 	c.Wraps += d.Wraps
 	c.Unwraps += d.Unwraps
 	c.Retrieves += d.Retrieves
-	if d.Last.After(c.Last) {
+	if !d.Last.IsZero() && (d.Last.After(c.Last) || c.Last.Sub(d.Last) > secondsPerDay*time.Second) {
 		c.Last = d.Last
 	}
 	for _, day := range d.Days {
@@ -128,10 +131,13 @@ func (c *useCount) add(d *useCount) {
 			c.Days = slices.Insert(c.Days, i, dayCount{Day: day.Day})
 		}
 		c.Days[i].Unwraps += day.Unwraps
-	}
-	if n := len(c.Days); n > 0 {
-		oldest := c.Days[n-1].Day - maxUseDays
-		c.Days = slices.DeleteFunc(c.Days, func(e dayCount) bool { return e.Day <= oldest })
+		// The one that is furthest away goes: as a rule the oldest, or one of a
+		// clock that was off.
+		if n := len(c.Days); n > maxUseDays && day.Day-c.Days[0].Day >= c.Days[n-1].Day-day.Day {
+			c.Days = c.Days[1:]
+		} else if n > maxUseDays {
+			c.Days = c.Days[:n-1]
+		}
 	}
 }
 
@@ -142,7 +148,7 @@ func parseUseRecord(entry string, value []byte) (*useRecord, error) {
 		return nil, bad
 	}
 	for i, d := range r.Days {
-		if d.Day < 0 || i > 0 && d.Day <= r.Days[i-1].Day || d.Day <= r.Days[len(r.Days)-1].Day-maxUseDays {
+		if d.Day < 0 || i > 0 && d.Day <= r.Days[i-1].Day {
 			return nil, bad
 		}
 	}
@@ -198,12 +204,14 @@ func newWhoRecord() *whoRecord {
 	return &whoRecord{days: make(map[dtyp.SID]uint16), size: whoHeaderSize}
 }
 
-// add notes a caller's use on a day, and reports whether that changed anything.
+// add notes a caller's use on a day, and reports whether that changed anything. A
+// day that is ahead of it by more than one is of a clock that was wrong, then or
+// now; the present one is taken.
 func (r *whoRecord) add(sid dtyp.SID, day int32) (changed bool) {
 	last, there := r.days[sid]
 	d := uint16(min(max(day, 0), 1<<16-1))
 	switch size := sid.Size() + whoDaySize; {
-	case there && d <= last, !there && sid.IsZero():
+	case there && d <= last && last-d <= 1, !there && sid.IsZero():
 		return false
 	case !there && r.size+size > maxWhoSize:
 		changed = !r.more

@@ -57,7 +57,7 @@ func (v *vault) seal(name string, value []byte) ([]byte, error) {
 // sealedUnder is the number of the data key that a value is sealed under.
 func sealedUnder(sealed []byte) (uint32, error) {
 	if len(sealed) < valueHeaderSize {
-		return 0, fmt.Errorf("%w: sealed value is cut short", ErrCorrupt)
+		return 0, fmt.Errorf("%w: sealed value is cut short", errDamaged)
 	}
 	if sealed[0] != valueVersion {
 		return 0, fmt.Errorf("%w: sealed value has version %d, this program knows %d", ErrCorrupt, sealed[0], valueVersion)

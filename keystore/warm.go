@@ -109,7 +109,12 @@ func (s *Store) warm(ctx context.Context) {
 // warmUp reads the entries of these names, or all. An error means that it is
 // worth trying again; what is damaged has been logged instead.
 func (s *Store) warmUp(ctx context.Context, all bool, names []string) error {
-	if err := s.warmEntries(ctx, all, names); err != nil || !s.warming.keys {
+	err := s.warmEntries(ctx, all, names)
+	if errors.Is(err, ErrWrongKEK) { // until somebody changes the configuration
+		s.log.Error("the store is sealed under another key-encryption key than this server has; going on with what is in memory", "err", err)
+		return nil
+	}
+	if err != nil || !s.warming.keys {
 		return err
 	}
 	// Last, since each key that was forgotten meanwhile took the current one with
@@ -179,7 +184,9 @@ func (s *Store) warmEntries(ctx context.Context, all bool, names []string) error
 	}
 	for len(entries) > 0 && ctx.Err() == nil {
 		n := min(len(entries), warmBatch)
-		s.warmKeys(ctx, entries[:n], states, since)
+		if err := s.warmKeys(ctx, entries[:n], states, since); err != nil {
+			return err
+		}
 		entries = entries[n:]
 	}
 	return nil
@@ -187,7 +194,8 @@ func (s *Store) warmEntries(ctx context.Context, all bool, names []string) error
 
 // readStates reads the states of all keys that have one, and forgets the keys in
 // memory that have another one there: nobody has told of the change. One that is
-// damaged stands for locked, and its key is forgotten.
+// damaged, or is under another KEK than this server has, stands for locked, and
+// its key is forgotten. One that cannot be told for now is an error.
 func (s *Store) readStates(ctx context.Context) (map[dtyp.GUID]KeyState, error) {
 	entries, err := s.vault.backend.List(ctx, lifePrefix)
 	if err != nil {
@@ -204,9 +212,16 @@ func (s *Store) readStates(ctx context.Context) (map[dtyp.GUID]KeyState, error) 
 		if err == nil {
 			l, err = parseLife(e.Name, value)
 		}
-		if err != nil {
+		switch {
+		case err == nil:
+		case errors.Is(err, ErrWrongKEK):
+			s.log.Error("the state of a key does not open by the key-encryption key at hand: the key is refused until it does", "key", guid, "err", err)
+			l.State = KeyLocked
+		case errors.Is(err, ErrCorrupt):
 			s.log.Error("the state of a key is damaged: the key is refused until its state is set anew", "key", guid, "err", err)
 			l.State = KeyLocked
+		default:
+			return nil, fmt.Errorf("reading the state of key %v: %w", guid, err)
 		}
 		states[guid] = l.State
 		if k := s.client.held.Load().keys[guid]; k != nil && k.state != l.State {
@@ -223,11 +238,13 @@ func (s *Store) readStates(ctx context.Context) (map[dtyp.GUID]KeyState, error) 
 type generations struct{ client, server uint64 }
 
 // warmKeys puts into memory the keys among entries that are not there yet, unless
-// something was forgotten since their states were read.
-func (s *Store) warmKeys(ctx context.Context, entries []Entry, states map[dtyp.GUID]KeyState, since generations) {
+// something was forgotten since their states were read. Those that are damaged are
+// logged, and the error is about others that could not be read.
+func (s *Store) warmKeys(ctx context.Context, entries []Entry, states map[dtyp.GUID]KeyState, since generations) error {
 	client, server := s.client.held.Load(), s.server.held.Load()
 	var pairs []*ClientWrapKey
 	var keys []*ServerWrapKey
+	var unread error
 	for _, e := range entries {
 		guid, ok := secretGUID(e.Name)
 		state := states[guid]
@@ -239,8 +256,10 @@ func (s *Store) warmKeys(ctx context.Context, entries []Entry, states map[dtyp.G
 		}
 		pair, key, err := s.openKey(ctx, guid, e)
 		switch {
-		case err != nil:
+		case errors.Is(err, ErrCorrupt), errors.Is(err, ErrMalformedKey):
 			s.damagedKey(guid, err)
+		case err != nil:
+			unread = err
 		case pair != nil:
 			pairs = append(pairs, s.dressClientWrapKey(guid, pair, state))
 		default:
@@ -248,11 +267,12 @@ func (s *Store) warmKeys(ctx context.Context, entries []Entry, states map[dtyp.G
 		}
 	}
 	if s.client.remember(since.client, pairs...) && s.server.remember(since.server, keys...) {
-		return
+		return unread
 	}
 	for _, e := range entries { // something has changed meanwhile; perhaps one of these
 		s.warming.add(e.Name)
 	}
+	return unread
 }
 
 // warmKey puts one key into memory. It does nothing where there is no such key,
@@ -288,7 +308,7 @@ func (s *Store) warmKey(ctx context.Context, guid dtyp.GUID) error {
 }
 
 func (s *Store) damagedKey(guid dtyp.GUID, err error) {
-	s.log.Error("a key is damaged: what was wrapped under it cannot be unwrapped until it is restored from a backup",
+	s.log.Error("a key is damaged: what was wrapped under it cannot be unwrapped until the key is imported from an export, or from a store restored from a backup",
 		"key", guid, "err", err)
 }
 

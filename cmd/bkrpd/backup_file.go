@@ -22,7 +22,11 @@ func writeBackup(path string, content []byte, show func() error) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
+	defer func() {
+		if left := os.Remove(f.Name()); err != nil { // or it is a second name of a good file
+			err = errors.Join(err, left)
+		}
+	}()
 	_, err = f.Write(content)
 	if err == nil {
 		err = f.Sync()
@@ -41,7 +45,11 @@ func writeBackup(path string, content []byte, show func() error) (err error) {
 	if err != nil {
 		return fmt.Errorf("naming the file (shares that were shown for it open nothing): %w", err)
 	}
-	return syncDirectory(filepath.Dir(path))
+	if err := syncDirectory(filepath.Dir(path)); err != nil {
+		// Whoever is told so throws the shares away.
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
 }
 
 func copyNew(path string, content []byte) error {
@@ -51,7 +59,9 @@ func copyNew(path string, content []byte) error {
 	})
 }
 
-func syncDirectory(path string) error {
+// syncDirectory makes the names in a directory durable. It is another one in tests
+// of disks that fail.
+var syncDirectory = func(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {
 		return err

@@ -19,7 +19,7 @@ const (
 // storeConfig is [store]: where the keys are.
 type storeConfig struct {
 	Backend string         `toml:"backend" oneof:"bolt|etcd|lsa" doc:"Kind of key store: a sealed file, a sealed store in an etcd cluster that several servers share, or the LSA secrets that a domain keeps unsealed for its own services."`
-	Replica string         `toml:"replica" doc:"Name of this server among those that share a store in etcd; empty for the host's."`
+	Replica string         `toml:"replica" doc:"Name of this server among those that share a store in etcd; empty for the host's. It has to stay the same: the use of keys is counted under it, and what was counted under a name that does not come back stays in the store."`
 	Bolt    boltConfig     `toml:"bolt"`
 	Etcd    etcdConfig     `toml:"etcd"`
 	LSA     lsaStoreConfig `toml:"lsa"`

@@ -114,7 +114,7 @@ func initDomain(ctx context.Context, o initOptions) (*madeDomain, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+	if err := makeDirectory(o.Dir); err != nil {
 		return nil, err
 	}
 	resolved := *cfg
@@ -248,6 +248,30 @@ func createKEK(ctx context.Context, cfg *config) (keystore.Sealer, error) {
 	return keystore.CreateKeyFile(uri.Path)
 }
 
+// makeDirectory makes a directory of mode 0700, and those above it, which are on
+// the disk with their names when it returns.
+func makeDirectory(path string) error {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	var made []string // those that are not there yet, the innermost first
+	for above := path; ; above = filepath.Dir(above) {
+		if _, err := os.Stat(above); err == nil || above == filepath.Dir(above) {
+			break
+		}
+		made = append(made, above)
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	var errs []error
+	for _, dir := range made {
+		errs = append(errs, syncDirectory(filepath.Dir(dir)))
+	}
+	return errors.Join(errs...)
+}
+
 // writeConfig writes the configuration whole or not at all.
 func writeConfig(file string, cfg *config) error {
 	f, err := os.CreateTemp(filepath.Dir(file), configName+".*") // mode 0600
@@ -258,5 +282,5 @@ func writeConfig(file string, cfg *config) error {
 	if err := errors.Join(writeSample(f, *cfg), f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), file)
+	return errors.Join(os.Rename(f.Name(), file), syncDirectory(filepath.Dir(file)))
 }

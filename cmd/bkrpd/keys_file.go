@@ -52,14 +52,13 @@ func writeNewFile(path string, write func(io.Writer) error) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = syncDirectory(filepath.Dir(path))
+	}
+	if err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return nil
 }
 
 // parseIdentities reads age identities, one a line.

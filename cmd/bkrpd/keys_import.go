@@ -43,7 +43,8 @@ func newKeysImportCommand(std stdio) *cobra.Command {
 		Use:   `import { FILE | --from-dc HOST -U DOMAIN\NAME } --config FILE`,
 		Short: "put keys of a file, or of an existing domain, into the store",
 		Long: `Import puts keys from elsewhere into the sealed store. What was wrapped under them
-can be unwrapped at once, by the same SIDs; keys that are in the store stay.
+can be unwrapped at once, by the same SIDs; keys that are in the store stay, unless
+they are damaged and are what is imported.
 
 FILE is what "bkrpd keys export" wrote, or another tool; which form it has shows
 by itself:

@@ -2,8 +2,10 @@
 // process at a time has it open; every write is on the disk when it returns.
 //
 // The file is checked page by page before it is mapped, so that one which is
-// foreign, truncated or damaged is an error and not a crash. The values in it
-// are sealed by package keystore; this package knows nothing of keys.
+// foreign, truncated or damaged is an error and not a crash. While it is open,
+// nothing is written to it any more once it was replaced, removed or set back to
+// an older copy (ErrReplaced). The values in it are sealed by package keystore;
+// this package knows nothing of keys.
 package boltstore
 
 import (
@@ -56,12 +58,23 @@ const revisionSize = 8
 type Store struct {
 	db   *bolt.DB
 	file *os.File // what db has open
+	path string   // of file, absolute
 	feed feed.Feed
+
+	pageSize int // of the file, in octets
+
+	// committed is the number of the last change, as bbolt counts them.
+	committed atomic.Uint64
 
 	// broken says that bbolt panicked. It may have kept a lock of its own, so
 	// it is not called again, and writing keeps others out of that lock.
 	broken  atomic.Bool
 	writing sync.Mutex
+	// unsure says that the last change ended with an error, or was another
+	// process's, so that it may be on the disk or not; settle makes sure of it. Both
+	// belong to who has writing.
+	unsure bool
+	settle func() error
 
 	closing sync.Once
 	err     error // of closing
@@ -74,8 +87,14 @@ var _ keystore.Backend = (*Store)(nil)
 // alone, unless it is what an earlier Create left that was killed.
 func Create(path string, o Options) (*Store, error) {
 	dir := filepath.Dir(path)
+	_, absent := os.Stat(dir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("boltstore: creating the directory: %w", err)
+	}
+	if absent != nil {
+		if err := syncDir(filepath.Dir(dir)); err != nil {
+			return nil, fmt.Errorf("boltstore: creating the directory: %w", err)
+		}
 	}
 	s, err := open(path, o, true)
 	if err != nil {
@@ -148,7 +167,14 @@ func open(path string, o Options, create bool) (*Store, error) {
 		return err
 	})
 	if err == nil {
-		return &Store{db: db, file: file}, nil
+		s := &Store{db: db, file: file, path: path}
+		if absolute, err := filepath.Abs(path); err == nil {
+			s.path = absolute
+		}
+		if err := s.start(); err != nil {
+			return nil, errors.Join(fmt.Errorf("boltstore: opening %s: %w", path, err), s.Close())
+		}
+		return s, nil
 	}
 	if file != nil {
 		_ = file.Close() // bbolt may have given up without closing it; the lock must go
@@ -190,7 +216,7 @@ func classify(err error) error {
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch),
 		errors.Is(err, bolterrors.ErrChecksum):
 		return fmt.Errorf("%w: %w", keystore.ErrCorrupt, err)
-	case errors.Is(err, bolterrors.ErrDatabaseNotOpen):
+	case errors.Is(err, bolterrors.ErrDatabaseNotOpen), errors.Is(err, os.ErrClosed):
 		return keystore.ErrClosed
 	}
 	return err
@@ -220,18 +246,6 @@ func (s *Store) call(f func() error) error {
 		s.broken.Store(true)
 	}
 	return classify(err)
-}
-
-// view runs f in a transaction that reads.
-func (s *Store) view(f func(tx *bolt.Tx) error) error {
-	return s.call(func() error { return s.db.View(f) })
-}
-
-// update runs f in a transaction that writes, and synchronises the file.
-func (s *Store) update(f func(tx *bolt.Tx) error) error {
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	return s.call(func() error { return s.db.Update(f) })
 }
 
 // Get implements keystore.Backend.
