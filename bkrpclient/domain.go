@@ -64,7 +64,8 @@ type DomainConfig struct {
 	// Site is the client's site, if it is known; "" learns it from the domain.
 	Site string
 	// PingDelay is how long a domain controller may take to answer before the
-	// next one is asked as well; 0 is 100 ms.
+	// next one is asked as well; 0 is 100 ms. Its answer is waited for at least so
+	// long, and 2 s if that is longer.
 	PingDelay time.Duration
 	// Resolver looks up names in DNS; nil is the system's.
 	Resolver *net.Resolver
@@ -93,7 +94,10 @@ type Domain struct {
 // OpenDomain makes a Domain. It looks at the configuration and asks nobody.
 func OpenDomain(cfg DomainConfig) (*Domain, error) {
 	cfg.Domain = strings.ToLower(strings.TrimSuffix(cfg.Domain, "."))
-	locator, err := dclocator.New(dclocator.Config{Domain: cfg.Domain, Site: cfg.Site, Resolver: cfg.Resolver, Apart: cfg.PingDelay})
+	locator, err := dclocator.New(dclocator.Config{
+		Domain: cfg.Domain, Site: cfg.Site, Resolver: cfg.Resolver,
+		Apart: cfg.PingDelay, PingTimeout: max(cfg.PingDelay, dclocator.DefaultPingTimeout),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("bkrpclient: %w", err)
 	}

@@ -22,7 +22,7 @@ const (
 )
 
 // hangTime tells a call that hangs from one that is slow.
-const hangTime = 30 * time.Second
+const hangTime = 2 * time.Minute
 
 // server is a BackupKey server on loopback with one user.
 type server struct {

@@ -81,7 +81,7 @@ func dialForwarded(dir, pipe string, hello []byte) (*smbdConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
+	conn.SetDeadline(time.Now().Add(hangTime))
 	if _, err = conn.Write(hello); err == nil {
 		_, err = io.ReadFull(conn, make([]byte, 36))
 	}
@@ -134,13 +134,25 @@ func sambaDir(t *testing.T) string {
 
 // smbd lets clients without any logon open pipes. They do not keep them.
 func TestBehindSambaWithoutLogon(t *testing.T) {
+	// An honest client on a busy machine may need more time than others are given:
+	// it gets more then.
+	for limit := time.Second; !withoutLogon(t, limit); limit *= 5 {
+		if limit > time.Minute {
+			t.Fatalf("nobody is in time with %v", limit)
+		}
+	}
+}
+
+// withoutLogon is the test with so much time for a logon. It reports whether that
+// was enough for the clients to get to where the test begins.
+func withoutLogon(t *testing.T, limit time.Duration) (inTime bool) {
 	dir := sambaDir(t)
 	f := newFixture(t)
 	if _, err := f.Store.AddAccount(t.Context(), bobName, domainPassword); err != nil {
 		t.Fatal(err)
 	}
 	srv, err := bkrpserver.New(bkrpserver.Config{
-		Service: f.Service, Logger: slog.New(slog.DiscardHandler), Limits: bkrpserver.Limits{AuthTimeout: 2 * time.Second},
+		Service: f.Service, Logger: slog.New(slog.DiscardHandler), Limits: bkrpserver.Limits{AuthTimeout: limit},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -151,32 +163,52 @@ func TestBehindSambaWithoutLogon(t *testing.T) {
 	}
 	served := make(chan error, 1)
 	go func() { served <- l.Serve(context.Background()) }()
-	honest := openForwarded(t, dir, bkrpserver.PipeProtectedStorage)
+	defer func() {
+		if err := srv.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	}()
+	open := func() (*smbdConn, error) {
+		conn, err := dialForwarded(dir, bkrpserver.PipeProtectedStorage, helloOfSmbd(t))
+		if err == nil {
+			t.Cleanup(func() { conn.Close() })
+		}
+		return conn, err
+	}
+	honest, err := open()
+	if err != nil {
+		return false
+	}
 	status, err := callForwarded(t, honest, ntlmInitiator(bobName, domainPassword), dcerpc.LevelPrivacy, func() {
 		// Both of these are opened after the honest one, and closed before it
 		// makes its call: one is silent, one bound to without authentication.
-		silent := openForwarded(t, dir, bkrpserver.PipeProtectedStorage)
-		unknown := openForwarded(t, dir, bkrpserver.PipeProtectedStorage)
-		_, err := callForwarded(t, unknown, nil, 0, func() {
+		silent, err := open()
+		if err != nil {
+			return
+		}
+		unknown, err := open()
+		if err != nil {
+			return
+		}
+		_, err = callForwarded(t, unknown, nil, 0, func() {
+			inTime = true
 			for name, conn := range map[string]*smbdConn{"silent": silent, "unknown": unknown} {
 				if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 					t.Errorf("a client that stays %s: %v", name, err)
 				}
 			}
 		})
-		if err == nil || errors.Is(err, dcerpc.FaultAccessDenied) {
+		if inTime && (err == nil || errors.Is(err, dcerpc.FaultAccessDenied)) {
 			t.Errorf("a client that did not log on is still answered: %v", err)
 		}
 	})
-	if err != nil || status != bkrp.StatusOK {
+	if inTime && (err != nil || status != bkrp.StatusOK) {
 		t.Errorf("a client that logged on in time: %v, %v", status, err)
 	}
-	if err := srv.Shutdown(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if err := <-served; err != nil {
-		t.Error(err)
-	}
+	return inTime
 }
 
 func TestBehindSamba(t *testing.T) {

@@ -137,7 +137,6 @@ func TestInDomain(t *testing.T) {
 	}
 	t.Run("read-only", func(t *testing.T) {
 		cfg := d.User("bob").InDomain()
-		cfg.PingDelay = 30 * time.Second // all are asked one after the other
 		c, err := bkrpclient.OpenDomain(cfg)
 		if err != nil {
 			t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/seed05845750/bkrp/bkrpclient"
 	"github.com/seed05845750/bkrp/internal/dclocator/locatortest"
@@ -29,9 +30,13 @@ func (d *Domain) startLocator(readOnly bool) {
 // locate completes the configuration of a client that finds its own way.
 func (d *Domain) locate(client bkrpclient.Config) bkrpclient.DomainConfig {
 	return bkrpclient.DomainConfig{
-		Domain: d.Name, Client: client, Resolver: d.locator.Resolver(), Address: d.address,
+		Domain: d.Name, Client: client, Resolver: d.locator.Resolver(), Address: d.address, PingDelay: pingDelay,
 	}
 }
+
+// pingDelay is long, as every domain controller answers: none is passed over
+// because a machine that runs tests is busy, and the first is dc1.
+const pingDelay = 10 * time.Second
 
 // address is where SMB of a domain controller is served: all have one address,
 // and ports of their own. At port 0, nothing answers.

@@ -184,7 +184,7 @@ func (s *server) serve(t *testing.T, bkrpd, listen string) {
 		t.Fatal(err)
 	}
 	s.pid = cmd.Process.Pid
-	giveUp := time.AfterFunc(30*time.Second, func() { stdin.Close() })
+	giveUp := time.AfterFunc(2*time.Minute, func() { stdin.Close() })
 	defer giveUp.Stop()
 	addr := make(chan string, 1)
 	drained := make(chan struct{})
@@ -201,7 +201,7 @@ func (s *server) serve(t *testing.T, bkrpd, listen string) {
 	}()
 	s.stop = sync.OnceFunc(func() {
 		stdin.Close()
-		insist := time.AfterFunc(15*time.Second, func() { cmd.Process.Kill() })
+		insist := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
 		<-drained
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("bkrpd serve, asked to stop: %v", err)
@@ -301,7 +301,7 @@ func command(t *testing.T, stdin string, args ...string) string {
 // try runs a program and returns what it printed and its exit code.
 func try(t *testing.T, env []string, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), env...)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/bkrpclient"
@@ -68,7 +69,7 @@ func testSamba(t *testing.T) testDomain {
 	}
 	found := func(c bkrpclient.Credential) (bkrpCaller, error) {
 		return bkrpclient.OpenDomain(bkrpclient.DomainConfig{
-			Domain: strings.ToLower(dc.Realm()), Resolver: askDC(dc),
+			Domain: strings.ToLower(dc.Realm()), Resolver: askDC(dc), PingDelay: 10 * time.Second, // there is no other
 			Client:  bkrpclient.Config{Credential: c, RequireMutual: c.Kerberos != nil},
 			Address: func(string, netip.Addr) string { return net.JoinHostPort(dc.Addr, bkrpclient.DefaultPort) },
 		})

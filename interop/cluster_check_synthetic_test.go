@@ -140,7 +140,7 @@ func TestClusterCheckUnsound(t *testing.T) {
 	}{
 		{"two current keys at the same time", onlyOnce, func(h *clusterHistory) { h.operate(opRetrieve, 1, otherKey, 1, 3*second) }},
 		{"a key handed out before its rotation", onlyOnce, func(h *clusterHistory) { h.operate(opRetrieve, 1, freshKey, 1, 9*second) }},
-		{"an old certificate after a rotation", former, func(h *clusterHistory) { h.operate(opRetrieve, 1, oldKey, 1, 12500*time.Millisecond) }},
+		{"an old certificate after a rotation", former, func(h *clusterHistory) { h.operate(opRetrieve, 1, oldKey, 1, 14500*time.Millisecond) }},
 		{"an old certificate long after a server was cut off", former, func(h *clusterHistory) {
 			h.faults = append(h.faults, clusterFault{number: 1, way: wayIsolated, from: 10 * second, to: 12 * second})
 			h.operate(opRetrieve, 1, oldKey, 1, 22*second)
@@ -177,7 +177,7 @@ func TestClusterCheckUnsound(t *testing.T) {
 		}},
 		{"an old certificate long after the machine stood still", former, func(h *clusterHistory) {
 			h.stalls = append(h.stalls, timeSpan{11 * second, 12 * second})
-			h.operate(opRetrieve, 1, oldKey, 1, 15*second)
+			h.operate(opRetrieve, 1, oldKey, 1, 20*second)
 		}},
 		{"a late answer, and the machine stood still for a part of it", available, func(h *clusterHistory) {
 			h.stalls = append(h.stalls, timeSpan{17 * second, 18 * second})

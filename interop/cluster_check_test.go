@@ -14,8 +14,10 @@ import (
 
 const (
 	// staleness is for how long a server may go on with the key from before a
-	// rotation when nothing is broken.
-	staleness = time.Second
+	// rotation when nothing is broken. It is milliseconds, but for a process or a
+	// disk of a busy machine that stands still by itself, which is no stall of
+	// clusterHistory.
+	staleness = 3 * time.Second
 	// mending is how long a server may take, after something broke or was mended,
 	// until its watch of etcd stands again: 3 s to notice silence, 1 s of pause,
 	// and twice the 1 s that a member has to answer.

@@ -43,7 +43,7 @@ func testLeaderKilled(t *testing.T, c *cluster, d *clusterDomain, load *clusterL
 		t.Fatal(err)
 	}
 	killed := load.history.now()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for {
 		_, err := store.RollBackRotation(ctx, keystore.ServerWrap) // writes twice
@@ -122,7 +122,7 @@ func testServerRestarted(t *testing.T, d *clusterDomain) {
 			t.Fatal(err)
 		}
 		listens := time.Now()
-		if err := d.answers(t.Context(), server); err != nil {
+		if err := d.answers(t.Context(), server, 30*time.Second); err != nil {
 			t.Error(err)
 		}
 		t.Logf("server %d: killed in %v, listens %v later, has answered a logon and a call %v later",

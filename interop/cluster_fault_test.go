@@ -91,13 +91,13 @@ func (c *cluster) strike(ctx context.Context, d *clusterDomain, h *clusterHistor
 
 // works waits until the victim of a fault answers again.
 func (c *cluster) works(ctx context.Context, d *clusterDomain, f *clusterFault) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	if f.etcd {
 		return c.Ready(ctx)
 	}
 	for {
-		err := d.answers(ctx, f.number)
+		err := d.answers(ctx, f.number, 2*time.Second)
 		if err == nil {
 			return nil
 		}
@@ -109,12 +109,12 @@ func (c *cluster) works(ctx context.Context, d *clusterDomain, f *clusterFault) 
 	}
 }
 
-// answers makes a logon and a call at a server, which need nothing of etcd's that
-// it could not have in memory.
-func (d *clusterDomain) answers(ctx context.Context, server int) error {
+// answers makes a logon and a call at a server, in some time, which need nothing of
+// etcd's that it could not have in memory.
+func (d *clusterDomain) answers(ctx context.Context, server int, within time.Duration) error {
 	c := &clusterCaller{domain: d, server: server, user: peers.Alice}
 	defer c.close()
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	return c.call(ctx, func(ctx context.Context, client *bkrpclient.Client) error {
 		_, err := client.SID(ctx)

@@ -212,7 +212,7 @@ func (s *clusterServer) start() error {
 	if err != nil {
 		return err
 	}
-	if err := stdout.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := stdout.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		return err
 	}
 	line, err := bufio.NewReader(stdout).ReadString('\n')

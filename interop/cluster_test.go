@@ -167,7 +167,7 @@ type clusterReport struct {
 func checkCluster(t *testing.T, c *cluster, d *clusterDomain, load *clusterLoad, heard *etcdHistory) *clusterReport {
 	t.Helper()
 	h := load.history
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	events, err := heard.whole(ctx)
 	if err != nil {

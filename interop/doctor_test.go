@@ -97,8 +97,8 @@ func TestDoctorOnOurs(t *testing.T) {
 func (d *wireDomain) examine(t *testing.T) (find func(server, check string) []doctor.Finding) {
 	t.Helper()
 	r, err := doctor.ExamineDomain(t.Context(), bkrpclient.DomainConfig{
-		Domain: locatorDomain, Resolver: d.Resolver(),
-		Client: bkrpclient.Config{Timeout: 20 * time.Second, Credential: bkrpclient.Credential{
+		Domain: locatorDomain, Resolver: d.Resolver(), PingDelay: 5 * time.Second,
+		Client: bkrpclient.Config{Timeout: time.Minute, Credential: bkrpclient.Credential{
 			Domain: "BKRP", User: peers.Alice, Password: bkrpclient.Password(d.dc.Password(peers.Alice)),
 		}},
 		Address: func(name string, _ netip.Addr) string {

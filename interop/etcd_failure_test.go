@@ -162,9 +162,10 @@ func testEtcdLoss(t *testing.T, n *etcdNetwork, fail, mend func(i int) error) {
 		if loads[i].wrong != nil {
 			t.Errorf("server %d: %v", i, loads[i].wrong)
 		}
-		// An election may take its time on a busy machine, but not for ever.
-		if len(loads[i].away) > 3 {
-			t.Errorf("server %d: %d calls were not answered in time, one for each member were to be expected", i, len(loads[i].away))
+		// An election may take its time on a busy machine, but not for ever: in the
+		// 6 s of a loss and the time until it is mended two calls of 5 s begin.
+		if len(loads[i].away) > 2*3 {
+			t.Errorf("server %d: %d calls were not answered in time, two for each member were to be expected at most", i, len(loads[i].away))
 		}
 		for _, err := range loads[i].away {
 			t.Logf("server %d: %v", i, err)
@@ -249,7 +250,7 @@ func TestEtcdAway(t *testing.T) {
 			select {
 			case err := <-watch.ended:
 				t.Logf("the watch ended: %v", err)
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				t.Error("the watch goes on without etcd")
 			}
 			for i := range 3 {
@@ -265,7 +266,7 @@ func TestEtcdAway(t *testing.T) {
 				if _, _, err = s.Get(t.Context(), "a"); err == nil {
 					break
 				}
-				if time.Since(start) > 20*time.Second {
+				if time.Since(start) > time.Minute {
 					t.Fatal(err)
 				}
 			}
@@ -284,9 +285,15 @@ func testEtcdNoAnswer(t *testing.T, s *etcdstore.Store, o etcdstore.Options, rev
 		"delete": func() error { _, err := s.CompareAndSwap(context.Background(), "a", rev, nil); return err },
 		"Open":   func() error { _, err := etcdstore.Open(context.Background(), o); return err },
 	} {
-		start := time.Now()
-		err := call()
-		took := time.Since(start)
+		var err error
+		var took time.Duration
+		for range 3 { // a machine that stands still makes one take long, and not all
+			start := time.Now()
+			err = call()
+			if took = time.Since(start); took <= o.Timeout+slack {
+				break
+			}
+		}
 		if !errors.Is(err, etcdstore.ErrUnavailable) || errors.Is(err, keystore.ErrNotFound) || errors.Is(err, keystore.ErrConflict) {
 			t.Errorf("%s: %v, want ErrUnavailable", name, err)
 		}
@@ -327,7 +334,7 @@ func TestEtcdWatchOnLonelyMember(t *testing.T) {
 		select {
 		case err := <-watch.ended:
 			t.Logf("member %d: the watch ended after %v: %v", i, time.Since(start), err)
-		case <-time.After(15 * time.Second):
+		case <-time.After(time.Minute):
 			t.Errorf("member %d: the watch goes on without a leader", i)
 		}
 		for _, host := range n.hosts {

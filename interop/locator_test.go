@@ -100,7 +100,7 @@ func TestLocatorDNS(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			trace = nil
 			d, err := bkrpclient.OpenDomain(bkrpclient.DomainConfig{
-				Domain: locatorDomain, Resolver: askDC(dc),
+				Domain: locatorDomain, Resolver: askDC(dc), PingDelay: 10 * time.Second, // there is no other
 				Client: bkrpclient.Config{Credential: credential, RequireMutual: credential.Kerberos != nil},
 				// The domain has an address in DNS that may not be its own here.
 				Address: func(string, netip.Addr) string { return net.JoinHostPort(dc.Addr, "445") },
@@ -151,13 +151,8 @@ func startWireDomain(t *testing.T, second string) *wireDomain {
 	if second == "" {
 		second = smb
 	}
-	closed, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
 	d := locatortest.Start(t, locatorDomain,
-		&locatortest.DC{Name: "dead", Priority: 0, Port: closed.LocalAddr().(*net.UDPAddr).AddrPort().Port()},
+		&locatortest.DC{Name: "dead", Priority: 0, Port: 1},
 		&locatortest.DC{Name: "rodc", Priority: 1, Reply: locatortest.ReadOnly},
 		&locatortest.DC{Name: "dc1", Priority: 2, Forward: netip.MustParseAddrPort(net.JoinHostPort(dc.Addr, "389"))},
 		&locatortest.DC{Name: "dc2", Priority: 3},

@@ -98,7 +98,7 @@ func TestNetlogon(t *testing.T) {
 	peers.Need(t, "smbtorture")
 	dc, password := netlogonDomain(t)
 	s := startNetlogon(t, dc, password, options{
-		settings:       map[string]string{"error_codes": `"windows"`, "netlogon.timeout": `"3s"`},
+		settings:       map[string]string{"error_codes": `"windows"`, "netlogon.timeout": `"20s"`},
 		administrators: []string{peers.Administrator},
 	})
 	g := sambaTarget(t, dc)

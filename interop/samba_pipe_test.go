@@ -237,7 +237,7 @@ func serveInDomain(t *testing.T, dc *peers.Domain) *server {
 // untilSambaAnswers waits for the pipes of Samba after a restart.
 func untilSambaAnswers(t *testing.T, dc *peers.Domain) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		_, err := dc.SID(t.Context(), peers.Alice)
 		if err == nil {
 			return
@@ -252,7 +252,7 @@ func untilSambaAnswers(t *testing.T, dc *peers.Domain) {
 // of Samba answers.
 func untilWrapped(t *testing.T, wrap func() (string, string, int)) string {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		blob, stderr, code := wrap()
 		if code == bkrpOK {
 			return blob

@@ -85,7 +85,7 @@ func (e expectation) and(more expectation) expectation {
 // torture runs the suite and compares every one of its 28 cases.
 func torture(t *testing.T, client *peers.Client, binding string, who peers.Credentials, want expectation, options ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	results, output, err := client.Torture(ctx, binding, who, options...)
 	if err != nil {

@@ -142,12 +142,10 @@ func TestEvictedKeysAreOverwritten(t *testing.T) {
 				t.Errorf("%s: found are only %v", step.name, found)
 			}
 		} else {
-			var found map[string]bool
-			for range 40 {
-				if found = searchMemory(t, cmd.Process.Pid, secrets); len(found) == 0 {
-					break
-				}
+			found := searchMemory(t, cmd.Process.Pid, secrets)
+			for deadline := time.Now().Add(time.Minute); len(found) > 0 && time.Now().Before(deadline); {
 				time.Sleep(50 * time.Millisecond)
+				found = searchMemory(t, cmd.Process.Pid, secrets)
 			}
 			if len(found) > 0 {
 				t.Errorf("%s: found are %v", step.name, found)

@@ -45,13 +45,11 @@ func fullStore(t *testing.T) (s *keystore.Store, b keystore.Backend, kek keystor
 	if _, err := s.BeginRotation(ctx, keystore.ServerWrap); err != nil {
 		t.Fatal(err)
 	}
-	for i := range 100 {
-		if _, err = s.PreferRotation(ctx, keystore.ServerWrap); err == nil || i == 99 {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	err = errors.Join(err, s.SetKeyState(ctx, retired.GUID(), keystore.KeyRetired), s.SetKeyState(ctx, locked.GUID(), keystore.KeyLocked))
+	eventually(t, func() bool { // as soon as s itself reports to have the key
+		_, err = s.PreferRotation(ctx, keystore.ServerWrap)
+		return err == nil
+	})
+	err = errors.Join(s.SetKeyState(ctx, retired.GUID(), keystore.KeyRetired), s.SetKeyState(ctx, locked.GUID(), keystore.KeyLocked))
 	if err != nil {
 		t.Fatal(err)
 	}

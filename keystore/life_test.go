@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/seed05845750/bkrp/dtyp"
@@ -357,85 +358,90 @@ func TestRotationInPhases(t *testing.T) {
 
 // A replica that lives and lacks the key holds up a rotation; one that is dead
 // does so only until it is known to be dead, and one that ended in order does
-// not at all.
+// not at all. The heartbeats are those of a bubble: none is missed because the
+// machine is busy.
 func TestPreferWaitsForReplicas(t *testing.T) {
-	_, b, kek := newStore(t)
-	a := &away{Backend: b}
-	one, two := openReplica(t, b, kek, "one"), openReplica(t, a, kek, "two")
-	ctx := t.Context()
-	mustCurrent(t, kinds[0], one)
-	names := func() (names []string) {
-		all, err := one.Replicas(ctx)
+	synctest.Test(t, func(t *testing.T) {
+		_, b, kek := newStore(t)
+		a := &away{Backend: b}
+		one, two := openReplica(t, b, kek, "one"), openReplica(t, a, kek, "two")
+		ctx := t.Context()
+		mustCurrent(t, kinds[0], one)
+		names := func() (names []string) {
+			all, err := one.Replicas(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range all {
+				if r.Live {
+					names = append(names, r.Name)
+				}
+			}
+			return names
+		}
+		eventually(t, func() bool { return len(names()) == 2 })
+		a.leave(true) // it is cut off, and does not report
+		eventually(t, func() bool { return !two.Following() })
+		r, err := one.BeginRotation(ctx, keystore.ServerWrap)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, r := range all {
-			if r.Live {
-				names = append(names, r.Name)
-			}
+		refused := false
+		eventually(t, func() bool {
+			_, err := one.PreferRotation(ctx, keystore.ServerWrap)
+			refused = refused || errors.Is(err, keystore.ErrRotation)
+			return err == nil
+		})
+		if !refused {
+			t.Error("the replica that was cut off was not waited for at all")
 		}
-		return names
-	}
-	eventually(t, func() bool { return len(names()) == 2 })
-	a.leave(true) // it is cut off, and does not report
-	eventually(t, func() bool { return !two.Following() })
-	r, err := one.BeginRotation(ctx, keystore.ServerWrap)
-	if err != nil {
-		t.Fatal(err)
-	}
-	refused := false
-	eventually(t, func() bool {
-		_, err := one.PreferRotation(ctx, keystore.ServerWrap)
-		refused = refused || errors.Is(err, keystore.ErrRotation)
-		return err == nil
+		if got := names(); len(got) != 1 || got[0] != "one" {
+			t.Errorf("alive are %v", got)
+		}
+		a.leave(false)
+		eventually(t, func() bool { return len(names()) == 2 && two.InMemory(r.Next) })
+		if err := two.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got := names(); len(got) != 1 {
+			t.Errorf("after one has ended: %v", got)
+		}
 	})
-	if !refused {
-		t.Error("the replica that was cut off was not waited for at all")
-	}
-	if got := names(); len(got) != 1 || got[0] != "one" {
-		t.Errorf("alive are %v", got)
-	}
-	a.leave(false)
-	eventually(t, func() bool { return len(names()) == 2 && two.InMemory(r.Next) })
-	if err := two.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if got := names(); len(got) != 1 {
-		t.Errorf("after one has ended: %v", got)
-	}
 }
 
 // The KEK from before is not dropped while a replica that lives is configured
-// with it.
+// with it. The heartbeats are those of a bubble.
 func TestFinishRekeyWaitsForReplicas(t *testing.T) {
-	_, b, kek := newStore(t)
-	next := newKEK(t)
-	var mu sync.Mutex
-	configured := keystore.Sealer(kek)
-	replica, err := keystore.Open(t.Context(), b, kek, keystore.Options{
-		Replica: "one", Heartbeat: 20 * time.Millisecond,
-		Sealer: func(context.Context) (keystore.Sealer, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			return configured, nil
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer replica.Close()
-	eventually(t, func() bool { all, err := replica.Replicas(t.Context()); return err == nil && len(all) == 1 })
-	s := openStore(t, b, kek)
-	if err := s.BeginRekey(t.Context(), next); err != nil {
-		t.Fatal(err)
-	}
-	for range 5 {
-		if err := s.FinishRekey(t.Context(), next); !errors.Is(err, keystore.ErrRekey) {
-			t.Fatalf("finished: %v", err)
+	synctest.Test(t, func(t *testing.T) {
+		_, b, kek := newStore(t)
+		next := newKEK(t)
+		var mu sync.Mutex
+		configured := keystore.Sealer(kek)
+		replica, err := keystore.Open(t.Context(), b, kek, keystore.Options{
+			Replica: "one", Heartbeat: 20 * time.Millisecond,
+			Sealer: func(context.Context) (keystore.Sealer, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				return configured, nil
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	mu.Lock()
-	configured = next
-	mu.Unlock()
-	eventually(t, func() bool { return s.FinishRekey(t.Context(), next) == nil })
+		defer replica.Close()
+		eventually(t, func() bool { all, err := replica.Replicas(t.Context()); return err == nil && len(all) == 1 })
+		s := openStore(t, b, kek)
+		if err := s.BeginRekey(t.Context(), next); err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			if err := s.FinishRekey(t.Context(), next); !errors.Is(err, keystore.ErrRekey) {
+				t.Fatalf("finished: %v", err)
+			}
+		}
+		mu.Lock()
+		configured = next
+		mu.Unlock()
+		eventually(t, func() bool { return s.FinishRekey(t.Context(), next) == nil })
+	})
 }

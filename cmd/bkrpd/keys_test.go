@@ -397,7 +397,7 @@ func TestKeysImportIntoDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := d.stop(ctx); err != nil {
 			t.Error(err)

@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/term"
 )
@@ -51,7 +52,8 @@ func ReadPassword(prompt io.Writer, tty *os.File, text string) ([]byte, error) {
 func endBy(s os.Signal) {
 	signal.Reset(s)
 	if p, err := os.FindProcess(os.Getpid()); err == nil && p.Signal(s) == nil {
-		select {}
+		// It ends here, unless it was started with s ignored, as in the background.
+		time.Sleep(time.Second)
 	}
 	os.Exit(ExitError)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,8 +27,22 @@ func TestMain(m *testing.M) {
 }
 
 // Whoever gives up at the prompt finds the terminal showing again what is
-// typed, and the shell sees by which signal the program ended.
+// typed, and the shell sees by which signal the program ended. One that was
+// started with the signal ignored ends all the same.
 func TestReadPasswordInterrupted(t *testing.T) {
+	defer signal.Reset(os.Interrupt)
+	t.Run("by default", func(t *testing.T) {
+		signal.Notify(make(chan os.Signal, 1), os.Interrupt) // or a child ignores what this process was started to
+		interrupt(t, func(s syscall.WaitStatus) bool { return s.Signal() == syscall.SIGINT })
+	})
+	t.Run("ignored", func(t *testing.T) {
+		signal.Ignore(os.Interrupt)
+		interrupt(t, func(s syscall.WaitStatus) bool { return s.ExitStatus() == ExitError })
+	})
+}
+
+// interrupt types Ctrl-C at the prompt of a process, which ends as wanted.
+func interrupt(t *testing.T, wanted func(syscall.WaitStatus) bool) {
 	master, slave := openTerminal(t)
 	before, err := term.GetState(int(slave.Fd()))
 	if err != nil {
@@ -62,8 +77,8 @@ func TestReadPasswordInterrupted(t *testing.T) {
 	}
 	rest, _ := io.ReadAll(out)
 	var exit *exec.ExitError
-	if err := cmd.Wait(); !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGINT {
-		t.Errorf("ended with %v, not by SIGINT; it printed %q", err, rest)
+	if err := cmd.Wait(); !errors.As(err, &exit) || !wanted(exit.Sys().(syscall.WaitStatus)) {
+		t.Errorf("ended with %v; it printed %q", err, rest)
 	}
 	if strings.TrimSpace(string(rest)) != "" {
 		t.Errorf("printed %q after the interrupt", rest)

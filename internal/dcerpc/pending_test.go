@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/seed05845750/bkrp/dtyp"
@@ -171,19 +172,26 @@ func TestCallTime(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := openServer(Limits{CallTime: 50 * time.Millisecond})
-			conn, ended := connect(t, s)
-			ask(t, conn, plainBind(t, []SyntaxID{syntaxNDR}))
-			if _, err := conn.Write(fragment(t, flagFirst, 4000, 0)); err != nil {
-				t.Fatal(err)
-			}
-			last(t, conn)
-			if err := <-ended; !errors.Is(err, ErrProtocol) {
-				t.Errorf("ServeConn = %v", err)
-			}
-			if got := s.pending.holds(); got != 0 {
-				t.Errorf("%d octets held", got)
-			}
+			// The time is that of a bubble: no haste of this machine is asked for.
+			synctest.Test(t, func(t *testing.T) {
+				s := openServer(Limits{CallTime: time.Second})
+				conn, ended := connect(t, s)
+				ask(t, conn, plainBind(t, []SyntaxID{syntaxNDR}))
+				start := time.Now()
+				if _, err := conn.Write(fragment(t, flagFirst, 4000, 0)); err != nil {
+					t.Fatal(err)
+				}
+				last(t, conn)
+				if err := <-ended; !errors.Is(err, ErrProtocol) {
+					t.Errorf("ServeConn = %v", err)
+				}
+				if took := time.Since(start); took != time.Second {
+					t.Errorf("cut off after %v, want a second", took)
+				}
+				if got := s.pending.holds(); got != 0 {
+					t.Errorf("%d octets held", got)
+				}
+			})
 		})
 	}
 }

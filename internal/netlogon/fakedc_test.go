@@ -58,13 +58,13 @@ func newFakeDC(t *testing.T) *fakeDC {
 		answer: validation{name: "alice", domain: "BKRP", userID: 1103, groupID: 513, groups: []uint32{513, 512},
 			sessionKey: [16]byte{1, 2, 3}, domainID: domainSID, flags: flagExtraSIDs, extras: []dtyp.SID{dtyp.MustParseSID("S-1-18-2")}},
 	}
-	dc.start("127.0.0.1:0")
+	dc.start()
 	t.Cleanup(dc.stop)
 	return dc
 }
 
-func (dc *fakeDC) start(address string) {
-	l, err := net.Listen("tcp", address)
+func (dc *fakeDC) start() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		dc.t.Fatal(err)
 	}
@@ -91,15 +91,22 @@ func (dc *fakeDC) start(address string) {
 	})
 }
 
-// stop closes every connection.
+// stop closes every connection, and takes no more.
 func (dc *fakeDC) stop() {
 	dc.listener.Close()
+	dc.restart(func() {})
+	dc.serving.Wait()
+}
+
+// restart closes every connection, with a change. The port is kept, which
+// somebody else could have otherwise.
+func (dc *fakeDC) restart(change func()) {
 	dc.mu.Lock()
+	defer dc.mu.Unlock()
 	for conn := range dc.conns {
 		conn.Close()
 	}
-	dc.mu.Unlock()
-	dc.serving.Wait()
+	change()
 }
 
 // set changes what it says.
@@ -274,6 +281,9 @@ func appendSID(w *ndr.Writer, sid dtyp.SID) {
 	w.Octets(b)
 }
 
+// hangTime is as long as nothing takes, on a machine that is busy as well.
+const hangTime = 2 * time.Minute
+
 // newTestClient is a Client of dc, and what it logs.
 func newTestClient(t *testing.T, dc *fakeDC, change func(*Config)) (*Client, *logBuffer) {
 	t.Helper()
@@ -284,7 +294,7 @@ func newTestClient(t *testing.T, dc *fakeDC, change func(*Config)) (*Client, *lo
 	log := new(logBuffer)
 	cfg := Config{
 		Server: dc.address, Account: "SRV1$", PasswordFile: file, NetBIOSDomain: "BKRP", DNSDomain: "bkrp.example",
-		DomainSID: domainSID, Timeout: 10 * time.Second, Log: slog.New(slog.NewTextHandler(log, nil)),
+		DomainSID: domainSID, Timeout: hangTime, Log: slog.New(slog.NewTextHandler(log, nil)),
 	}
 	if change != nil {
 		change(&cfg)

@@ -43,17 +43,26 @@ func newClient(t testing.TB, addr string) *client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { nc.Close() })
-	nc.SetDeadline(time.Now().Add(30 * time.Second))
+	nc.SetDeadline(time.Now().Add(hangTime))
 	return &client{t: t, nc: nc}
 }
+
+// hangTime tells what hangs from what is slow, as everything may be on a busy
+// machine. Nothing that goes well waits for it to be over.
+const hangTime = 2 * time.Minute
 
 // logon gives a client with a session of user and a tree.
 func logon(t testing.TB, addr string, d Dialect, user string) *client {
 	t.Helper()
-	c := newClient(t, addr)
+	return newClient(t, addr).logon(d, user)
+}
+
+// logon gives c a session of user and a tree, and returns it.
+func (c *client) logon(d Dialect, user string) *client {
+	c.t.Helper()
 	c.negotiate(d)
 	if st := c.authenticate(user, testPassword, 0); st != wire.StatusSuccess {
-		t.Fatalf("logon: %v", st)
+		c.t.Fatalf("logon: %v", st)
 	}
 	c.connectTree()
 	return c

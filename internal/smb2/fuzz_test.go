@@ -20,12 +20,12 @@ func pipeClient(t testing.TB, s *Server) (c *client, end func()) {
 		defer close(done)
 		s.ServeConn(context.Background(), there)
 	}()
-	here.SetDeadline(time.Now().Add(20 * time.Second))
+	here.SetDeadline(time.Now().Add(hangTime))
 	return &client{t: t, nc: here}, func() {
 		here.Close()
 		select {
 		case <-done:
-		case <-time.After(20 * time.Second):
+		case <-time.After(hangTime):
 			t.Fatal("the connection does not end")
 		}
 	}

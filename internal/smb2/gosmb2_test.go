@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"testing"
-	"time"
 
 	peer "github.com/cloudsoda/go-smb2"
 
@@ -17,7 +16,7 @@ import (
 // dialPeer logs on with the client library, which is not of this project.
 func dialPeer(t testing.TB, addr string, d Dialect, user, password string) (*peer.Session, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), hangTime)
 	defer cancel()
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {

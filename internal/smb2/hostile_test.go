@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -144,33 +146,44 @@ func TestNegotiateRefused(t *testing.T) {
 
 // TestSlow has clients that begin something and do not go on.
 func TestSlow(t *testing.T) {
-	_, addr := startServer(t, Config{Limits: Limits{
-		AuthTimeout: 300 * time.Millisecond, StallTimeout: 300 * time.Millisecond, IdleTimeout: time.Hour}})
-	t.Run("says nothing", func(t *testing.T) { newClient(t, addr).gone() })
-	t.Run("one octet at a time", func(t *testing.T) {
-		c := newClient(t, addr)
-		go func() {
-			for range 60 {
-				if _, err := c.nc.Write([]byte{0}); err != nil {
-					return
+	const limit = 300 * time.Millisecond
+	cfg := Config{Limits: Limits{AuthTimeout: limit, StallTimeout: limit, IdleTimeout: time.Hour}}
+	slow := map[string]func(c *client){
+		"says nothing": func(*client) {},
+		"one octet at a time": func(c *client) {
+			var dripping sync.WaitGroup
+			dripping.Go(func() {
+				for _, octet := range framed(make([]byte, 100)) {
+					if _, err := c.nc.Write([]byte{octet}); err != nil {
+						return
+					}
+					time.Sleep(50 * time.Millisecond)
 				}
-				time.Sleep(50 * time.Millisecond)
-			}
-		}()
-		c.gone()
-	})
-	t.Run("negotiates only", func(t *testing.T) {
-		c := newClient(t, addr)
-		c.negotiate(Dialect311)
-		c.gone()
-	})
-	t.Run("half a frame after the logon", func(t *testing.T) {
-		for _, size := range []int{4, 40, 3000, 60000} {
-			c := logon(t, addr, Dialect311, testUser)
+				c.t.Error("all octets were taken")
+			})
+			c.t.Cleanup(dripping.Wait)
+		},
+		"negotiates only": func(c *client) { c.negotiate(Dialect311) },
+	}
+	for _, size := range []int{4, 40, 3000, 60000} {
+		slow[fmt.Sprintf("%d octets of a frame after the logon", size)] = func(c *client) {
+			c.logon(Dialect311, testUser)
 			c.nc.Write(append([]byte{0, 0, 0xff, 0xff}, make([]byte, size)...))
-			c.gone()
 		}
-	})
+	}
+	for name, begin := range slow {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, cfg, func(t *testing.T, _ *Server, connect func() *client) {
+				start := time.Now()
+				c := connect()
+				begin(c)
+				c.gone()
+				if took := time.Since(start); took != limit {
+					t.Errorf("closed after %v, want %v", took, limit)
+				}
+			})
+		})
+	}
 	t.Run("does not read", func(t *testing.T) {
 		flooded := make(chan error, 1)
 		_, addr := startServer(t, Config{
@@ -206,12 +219,13 @@ func TestSlow(t *testing.T) {
 		<-sent
 	})
 	t.Run("idle", func(t *testing.T) {
-		_, addr := startServer(t, Config{Limits: Limits{IdleTimeout: 200 * time.Millisecond}})
-		c := logon(t, addr, Dialect311, testUser)
-		c.gone()
+		inBubble(t, Config{Limits: Limits{IdleTimeout: 200 * time.Millisecond}}, func(t *testing.T, _ *Server, connect func() *client) {
+			c := connect().logon(Dialect311, testUser)
+			c.gone()
+		})
 	})
 	t.Run("idle while the server works", func(t *testing.T) {
-		_, addr := startServer(t, Config{Limits: Limits{IdleTimeout: 100 * time.Millisecond},
+		inBubble(t, Config{Limits: Limits{IdleTimeout: 100 * time.Millisecond},
 			Pipes: map[string]PipeFunc{"long": func(ctx context.Context, p *Pipe) {
 				m, err := readMessage(p)
 				if err != nil {
@@ -223,12 +237,13 @@ func TestSlow(t *testing.T) {
 				}
 				p.Write(m)
 				io.Copy(io.Discard, p)
-			}}})
-		c := logon(t, addr, Dialect311, testUser)
-		id := c.open("long")
-		if h, _ := c.do(wire.Ioctl, transceiveBody(id, message(20), 100)); h.Status != wire.StatusSuccess {
-			t.Error(h.Status)
-		}
-		c.gone()
+			}}}, func(t *testing.T, _ *Server, connect func() *client) {
+			c := connect().logon(Dialect311, testUser)
+			id := c.open("long")
+			if h, _ := c.do(wire.Ioctl, transceiveBody(id, message(20), 100)); h.Status != wire.StatusSuccess {
+				t.Error(h.Status)
+			}
+			c.gone()
+		})
 	})
 }

@@ -27,83 +27,87 @@ func (c *client) forget() { c.out, c.in, c.session, c.sign = nil, nil, 0, false 
 // before the logon.
 func TestLogoff(t *testing.T) {
 	const limit = time.Second
-	s, addr := startServer(t, Config{Limits: Limits{AuthTimeout: limit, IdleTimeout: time.Hour, AuthBytes: 32 << 10}})
-	logoff := func(c *client) {
+	cfg := Config{Limits: Limits{AuthTimeout: limit, IdleTimeout: time.Hour, AuthBytes: 32 << 10}}
+	logoff := func(t *testing.T, c *client) {
 		t.Helper()
 		c.want(wire.StatusSuccess, wire.Logoff, wire.AppendEmpty(nil))
 		c.forget()
 	}
-	t.Run("time", func(t *testing.T) {
-		c := logon(t, addr, Dialect311, testUser)
-		logoff(c)
-		if st := c.authenticate(testUser, testPassword, 0); st != wire.StatusSuccess {
-			t.Fatal(st)
-		}
-		time.Sleep(limit + limit/2)
-		c.want(wire.StatusSuccess, wire.Echo, wire.AppendEmpty(nil))
-		logoff(c)
-		c.gone()
-	})
-	t.Run("octets", func(t *testing.T) {
-		c := logon(t, addr, Dialect311, testUser)
-		logoff(c)
-		c.sendFrame(c.pack(c.header(wire.Echo), append(wire.AppendEmpty(nil), make([]byte, 33<<10)...)))
-		c.gone()
-	})
-	t.Run("refused re-authentication", func(t *testing.T) {
-		c := logon(t, addr, Dialect311, testUser)
-		if st := c.authenticate("bob", testPassword, 0); st != wire.StatusLogonFailure {
-			t.Fatal(st)
-		}
-		c.gone()
-	})
-	t.Run("one of two sessions", func(t *testing.T) {
-		c := logon(t, addr, Dialect311, testUser)
-		back := c.anotherLogon()
-		if st := c.authenticate("bob", testPassword, 0); st != wire.StatusSuccess {
-			t.Fatal(st)
-		}
-		logoff(c)
-		back()
-		time.Sleep(limit + limit/2)
-		c.echo(c.open("echo"))
-	})
-	t.Run("ended by another connection", func(t *testing.T) {
-		old := logon(t, addr, Dialect311, testUser)
-		c := newClient(t, addr)
-		c.negotiate(Dialect311)
-		if st := c.authenticate(testUser, testPassword, old.session); st != wire.StatusSuccess {
-			t.Fatal(st)
-		}
-		old.gone()
-	})
-	t.Run("ended by another connection while it is busy", func(t *testing.T) {
-		old := logon(t, addr, Dialect311, testUser)
-		session := old.session
-		old.anotherLogon()
-		if st := old.authenticate("bob", testPassword, 0); st != wire.StatusSuccess {
-			t.Fatal(st)
-		}
-		mu := &s.findSession(session).conn.mu
-		mu.Lock()
-		unlock := time.AfterFunc(20*time.Millisecond, mu.Unlock)
-		defer unlock.Stop()
-		c := newClient(t, addr)
-		c.negotiate(Dialect311)
-		if st := c.authenticate(testUser, testPassword, session); st != wire.StatusSuccess {
-			t.Fatal(st)
-		}
-		if s.findSession(session) != nil {
-			t.Error("the session is still there")
-		}
-		old.want(wire.StatusSuccess, wire.Echo, wire.AppendEmpty(nil))
-	})
+	for name, f := range map[string]func(t *testing.T, s *Server, connect func() *client){
+		"time": func(t *testing.T, _ *Server, connect func() *client) {
+			c := connect().logon(Dialect311, testUser)
+			logoff(t, c)
+			if st := c.authenticate(testUser, testPassword, 0); st != wire.StatusSuccess {
+				t.Fatal(st)
+			}
+			time.Sleep(limit + limit/2)
+			c.want(wire.StatusSuccess, wire.Echo, wire.AppendEmpty(nil))
+			logoff(t, c)
+			c.gone()
+		},
+		"octets": func(t *testing.T, _ *Server, connect func() *client) {
+			c := connect().logon(Dialect311, testUser)
+			logoff(t, c)
+			// The server reads no more than the length of it.
+			go c.nc.Write(framed(c.pack(c.header(wire.Echo), append(wire.AppendEmpty(nil), make([]byte, 33<<10)...))))
+			c.gone()
+		},
+		"refused re-authentication": func(t *testing.T, _ *Server, connect func() *client) {
+			c := connect().logon(Dialect311, testUser)
+			if st := c.authenticate("bob", testPassword, 0); st != wire.StatusLogonFailure {
+				t.Fatal(st)
+			}
+			c.gone()
+		},
+		"one of two sessions": func(t *testing.T, _ *Server, connect func() *client) {
+			c := connect().logon(Dialect311, testUser)
+			back := c.anotherLogon()
+			if st := c.authenticate("bob", testPassword, 0); st != wire.StatusSuccess {
+				t.Fatal(st)
+			}
+			logoff(t, c)
+			back()
+			time.Sleep(limit + limit/2)
+			c.echo(c.open("echo"))
+		},
+		"ended by another connection": func(t *testing.T, _ *Server, connect func() *client) {
+			old := connect().logon(Dialect311, testUser)
+			c := connect()
+			c.negotiate(Dialect311)
+			if st := c.authenticate(testUser, testPassword, old.session); st != wire.StatusSuccess {
+				t.Fatal(st)
+			}
+			old.gone()
+		},
+		"ended by another connection while it is busy": func(t *testing.T, s *Server, connect func() *client) {
+			old := connect().logon(Dialect311, testUser)
+			session := old.session
+			old.anotherLogon()
+			if st := old.authenticate("bob", testPassword, 0); st != wire.StatusSuccess {
+				t.Fatal(st)
+			}
+			mu := &s.findSession(session).conn.mu
+			mu.Lock()
+			time.AfterFunc(20*time.Millisecond, mu.Unlock)
+			c := connect()
+			c.negotiate(Dialect311)
+			if st := c.authenticate(testUser, testPassword, session); st != wire.StatusSuccess {
+				t.Fatal(st)
+			}
+			if s.findSession(session) != nil {
+				t.Error("the session is still there")
+			}
+			old.want(wire.StatusSuccess, wire.Echo, wire.AppendEmpty(nil))
+		},
+	} {
+		t.Run(name, func(t *testing.T) { inBubble(t, cfg, f) })
+	}
 }
 
 // TestPreviousSessionOfTheDeaf has a user come back whose old connection still
 // stands, takes nothing, and has a request waiting.
 func TestPreviousSessionOfTheDeaf(t *testing.T) {
-	s, addr := startServer(t, Config{Limits: Limits{StallTimeout: time.Minute}})
+	s, addr := startServer(t, Config{Limits: Limits{StallTimeout: time.Hour}})
 	near, far := net.Pipe() // without a buffer: each write waits for its read
 	var served sync.WaitGroup
 	served.Go(func() { s.ServeConn(t.Context(), far) })
@@ -119,7 +123,7 @@ func TestPreviousSessionOfTheDeaf(t *testing.T) {
 	if h, _, err := old.recv(); err != nil || h.Status != wire.StatusPending {
 		t.Fatal(h.Status, err)
 	}
-	c := newClient(t, addr) // waits for 30 seconds
+	c := newClient(t, addr) // waits for hangTime
 	c.negotiate(Dialect311)
 	if st := c.authenticate(testUser, testPassword, old.session); st != wire.StatusSuccess {
 		t.Fatal(st)
@@ -130,9 +134,9 @@ func TestPreviousSessionOfTheDeaf(t *testing.T) {
 // on with it in time.
 func TestSlowLogon(t *testing.T) {
 	const limit = time.Second
-	_, addr := startServer(t, Config{Limits: Limits{AuthTimeout: limit, Sessions: 2}})
-	begin := func(t *testing.T) (c *client, back func()) {
-		c = logon(t, addr, Dialect311, testUser)
+	cfg := Config{Limits: Limits{AuthTimeout: limit, Sessions: 2}}
+	begin := func(t *testing.T, c *client) (back func()) {
+		c.logon(Dialect311, testUser)
 		back = c.anotherLogon()
 		mech := ntlm.NewInitiator(ntlm.Credential{Domain: testDomain, User: testUser})
 		token, _, err := spnegoInitiator(mech).Initiate(gss.InitiateOptions{Target: "cifs/dc1"}).Step(context.Background(), nil)
@@ -145,23 +149,29 @@ func TestSlowLogon(t *testing.T) {
 		}
 		c.session = h.SessionID
 		time.Sleep(limit + limit/2)
-		return c, back
+		return back
 	}
 	t.Run("goes on later", func(t *testing.T) {
-		c, back := begin(t)
-		// In time this would be an invalid parameter.
-		c.want(wire.StatusLogonFailure, wire.SessionSetup, (&wire.SessionSetupRequest{Token: []byte("x")}).Append(nil))
-		back()
-		c.want(wire.StatusSuccess, wire.Echo, wire.AppendEmpty(nil))
+		inBubble(t, cfg, func(t *testing.T, _ *Server, connect func() *client) {
+			c := connect()
+			back := begin(t, c)
+			// In time this would be an invalid parameter.
+			c.want(wire.StatusLogonFailure, wire.SessionSetup, (&wire.SessionSetupRequest{Token: []byte("x")}).Append(nil))
+			back()
+			c.want(wire.StatusSuccess, wire.Echo, wire.AppendEmpty(nil))
+		})
 	})
 	t.Run("begins again", func(t *testing.T) {
-		c, back := begin(t)
-		c.forget()
-		if st := c.authenticate("bob", testPassword, 0); st != wire.StatusSuccess {
-			t.Error(st)
-		}
-		back()
-		c.want(wire.StatusSuccess, wire.Echo, wire.AppendEmpty(nil))
+		inBubble(t, cfg, func(t *testing.T, _ *Server, connect func() *client) {
+			c := connect()
+			back := begin(t, c)
+			c.forget()
+			if st := c.authenticate("bob", testPassword, 0); st != wire.StatusSuccess {
+				t.Error(st)
+			}
+			back()
+			c.want(wire.StatusSuccess, wire.Echo, wire.AppendEmpty(nil))
+		})
 	})
 }
 

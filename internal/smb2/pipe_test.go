@@ -126,81 +126,83 @@ func TestEnd(t *testing.T) {
 
 // TestPending has reads that wait: interim responses, cancels, ends.
 func TestPending(t *testing.T) {
-	_, addr := startServer(t, Config{})
 	for _, d := range []Dialect{Dialect202, Dialect300, Dialect311} {
 		for _, encrypt := range []bool{false, true} {
 			if encrypt && d < Dialect300 {
 				continue
 			}
-			c := newClient(t, addr)
-			c.cipher, c.signing = wire.AES256GCM, wire.AESGMAC
-			c.negotiate(d)
-			if st := c.authenticate(testUser, testPassword, 0); st != wire.StatusSuccess {
-				t.Fatal(st)
-			}
-			c.connectTree()
-			if encrypt {
-				c.encrypt, c.sign = true, false
-			}
-			id := c.open("echo")
-
-			c.sendFrame(c.pack(c.header(wire.Read), readBody(id, 100)))
-			h, _, err := c.recv()
-			if err != nil || h.Status != wire.StatusPending || !h.Is(wire.FlagAsync) || h.AsyncID == 0 || h.Credits == 0 {
-				t.Fatalf("interim response: %+v, %v", h, err)
-			}
-			async := h.AsyncID
-			// The two answers come as they are ready.
-			c.sendFrame(c.pack(c.header(wire.Write), writeBody(id, message(20))))
-			for range 2 {
-				h, msg := c.final()
-				read := h.AsyncID == async && h.Credits == 0 && h.Command == wire.Read && bytes.Equal(readData(t, msg), message(20))
-				if h.Status != wire.StatusSuccess || !read && h.Command != wire.Write {
-					t.Fatalf("final response: %+v", h)
-				}
-				if read {
-					async = ^async // not twice
-				}
-			}
-
-			cancel := func(h wire.Header) {
-				c.next--
-				c.sendFrame(c.pack(h, wire.AppendEmpty(nil)))
-			}
-			// By message id, before the interim response; and by async id.
-			c.sendFrame(c.pack(c.header(wire.Read), readBody(id, 100)))
-			waiting := c.next - 1
-			h = c.header(wire.Cancel)
-			h.MessageID = waiting
-			cancel(h)
-			if h, _, _ := c.recv(); h.Status != wire.StatusCancelled || h.Is(wire.FlagAsync) {
-				t.Errorf("cancelled by message id: %+v", h)
-			}
-			c.sendFrame(c.pack(c.header(wire.Read), readBody(id, 100)))
-			first, _, _ := c.recv()
-			h = c.header(wire.Cancel)
-			h.MessageID, h.Flags, h.AsyncID = 0, wire.FlagAsync, first.AsyncID
-			if !encrypt {
-				c.sign = false
-				cancel(h) // is ignored, as it is not signed
-				c.next++
-				c.sign = true
-			}
-			cancel(h)
-			if h, _, _ := c.recv(); h.Status != wire.StatusCancelled || h.AsyncID != first.AsyncID {
-				t.Errorf("cancelled by async id: %+v", h)
-			}
-
-			// The end of the open ends what waits for it.
-			c.sendFrame(c.pack(c.header(wire.Read), readBody(id, 100)))
-			c.sendFrame(c.pack(c.header(wire.Close), (&wire.CloseRequest{FileID: id}).Append(nil)))
-			if h, _, _ := c.recv(); h.Command != wire.Read || h.Status != wire.StatusFileClosed {
-				t.Errorf("read of a closed open: %+v", h)
-			}
-			if h, _, _ := c.recv(); h.Command != wire.Close || h.Status != wire.StatusSuccess {
-				t.Errorf("close: %+v", h)
-			}
+			inBubble(t, Config{}, func(t *testing.T, _ *Server, connect func() *client) { testPending(t, connect(), d, encrypt) })
 		}
+	}
+}
+
+func testPending(t *testing.T, c *client, d Dialect, encrypt bool) {
+	c.cipher, c.signing = wire.AES256GCM, wire.AESGMAC
+	c.negotiate(d)
+	if st := c.authenticate(testUser, testPassword, 0); st != wire.StatusSuccess {
+		t.Fatal(st)
+	}
+	c.connectTree()
+	if encrypt {
+		c.encrypt, c.sign = true, false
+	}
+	id := c.open("echo")
+
+	c.sendFrame(c.pack(c.header(wire.Read), readBody(id, 100)))
+	h, _, err := c.recv()
+	if err != nil || h.Status != wire.StatusPending || !h.Is(wire.FlagAsync) || h.AsyncID == 0 || h.Credits == 0 {
+		t.Fatalf("interim response: %+v, %v", h, err)
+	}
+	async := h.AsyncID
+	// The two answers come as they are ready.
+	c.sendFrame(c.pack(c.header(wire.Write), writeBody(id, message(20))))
+	for range 2 {
+		h, msg := c.final()
+		read := h.AsyncID == async && h.Credits == 0 && h.Command == wire.Read && bytes.Equal(readData(t, msg), message(20))
+		if h.Status != wire.StatusSuccess || !read && h.Command != wire.Write {
+			t.Fatalf("final response: %+v", h)
+		}
+		if read {
+			async = ^async // not twice
+		}
+	}
+
+	cancel := func(h wire.Header) {
+		c.next--
+		c.sendFrame(c.pack(h, wire.AppendEmpty(nil)))
+	}
+	// By message id, before the interim response; and by async id.
+	c.sendFrame(c.pack(c.header(wire.Read), readBody(id, 100)))
+	waiting := c.next - 1
+	h = c.header(wire.Cancel)
+	h.MessageID = waiting
+	cancel(h)
+	if h, _, _ := c.recv(); h.Status != wire.StatusCancelled || h.Is(wire.FlagAsync) {
+		t.Errorf("cancelled by message id: %+v", h)
+	}
+	c.sendFrame(c.pack(c.header(wire.Read), readBody(id, 100)))
+	first, _, _ := c.recv()
+	h = c.header(wire.Cancel)
+	h.MessageID, h.Flags, h.AsyncID = 0, wire.FlagAsync, first.AsyncID
+	if !encrypt {
+		c.sign = false
+		cancel(h) // is ignored, as it is not signed
+		c.next++
+		c.sign = true
+	}
+	cancel(h)
+	if h, _, _ := c.recv(); h.Status != wire.StatusCancelled || h.AsyncID != first.AsyncID {
+		t.Errorf("cancelled by async id: %+v", h)
+	}
+
+	// The end of the open ends what waits for it.
+	c.sendFrame(c.pack(c.header(wire.Read), readBody(id, 100)))
+	c.sendFrame(c.pack(c.header(wire.Close), (&wire.CloseRequest{FileID: id}).Append(nil)))
+	if h, _, _ := c.recv(); h.Command != wire.Read || h.Status != wire.StatusFileClosed {
+		t.Errorf("read of a closed open: %+v", h)
+	}
+	if h, _, _ := c.recv(); h.Command != wire.Close || h.Status != wire.StatusSuccess {
+		t.Errorf("close: %+v", h)
 	}
 }
 
@@ -236,7 +238,7 @@ func TestBackPressure(t *testing.T) {
 	if h, _, err := c.recv(); err == nil || err == errGone {
 		t.Errorf("a third write is answered with %v, %v; want it to wait", h.Status, err)
 	}
-	c.nc.SetReadDeadline(time.Now().Add(20 * time.Second))
+	c.nc.SetReadDeadline(time.Now().Add(hangTime))
 	close(release)
 	for range 18 {
 		if h, _ := c.final(); h.Status != wire.StatusSuccess {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/seed05845750/bkrp/dtyp"
@@ -94,19 +95,7 @@ func message(size int) []byte {
 // echoPipe as "echo" besides the pipes of cfg. Nothing of it is left then.
 func startServer(t testing.TB, cfg Config) (*Server, string) {
 	t.Helper()
-	a := testAcceptor(t)
-	if cfg.Acceptor == nil {
-		cfg.Acceptor = a
-		cfg.NegotiateToken = a.Hint()
-	}
-	if cfg.Pipes == nil {
-		cfg.Pipes = map[string]PipeFunc{}
-	}
-	cfg.Pipes["Echo"] = echoPipe
-	s, err := NewServer(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := newTestServer(t, cfg)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -121,15 +110,65 @@ func startServer(t testing.TB, cfg Config) (*Server, string) {
 			if err != nil {
 				t.Error("Serve:", err)
 			}
-		case <-time.After(30 * time.Second):
+		case <-time.After(hangTime):
 			t.Error("Serve did not end")
 		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if len(s.conns)+len(s.sessions)+len(s.byHost)+len(s.opens) != 0 {
-			t.Errorf("left behind: %d connections, %d sessions, %d hosts, opens of %d users",
-				len(s.conns), len(s.sessions), len(s.byHost), len(s.opens))
-		}
+		nothingLeft(t, s)
 	})
 	return s, ln.Addr().String()
+}
+
+// newTestServer makes the server of startServer and of inBubble.
+func newTestServer(t testing.TB, cfg Config) *Server {
+	t.Helper()
+	a := testAcceptor(t)
+	if cfg.Acceptor == nil {
+		cfg.Acceptor = a
+		cfg.NegotiateToken = a.Hint()
+	}
+	if cfg.Pipes == nil {
+		cfg.Pipes = map[string]PipeFunc{}
+	}
+	cfg.Pipes["Echo"] = echoPipe
+	s, err := NewServer(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func nothingLeft(t testing.TB, s *Server) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.conns)+len(s.sessions)+len(s.byHost)+len(s.opens) != 0 {
+		t.Errorf("left behind: %d connections, %d sessions, %d hosts, opens of %d users",
+			len(s.conns), len(s.sessions), len(s.byHost), len(s.opens))
+	}
+}
+
+// inBubble is a test in which time goes on only while the server and its clients
+// wait for each other (testing/synctest): a limit of the server ends when it is
+// due, and never because the machine is busy. Each client that connect makes is at
+// the end of a pipe without a buffer: it has to read what it is sent before it
+// writes on.
+func inBubble(t *testing.T, cfg Config, f func(t *testing.T, s *Server, connect func() *client)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestServer(t, cfg)
+		t.Cleanup(func() { nothingLeft(t, s) })
+		f(t, s, func() *client {
+			near, far := net.Pipe()
+			served := make(chan struct{})
+			go func() {
+				defer close(served)
+				s.ServeConn(context.Background(), far)
+			}()
+			t.Cleanup(func() {
+				near.Close()
+				<-served
+			})
+			return &client{t: t, nc: near}
+		})
+	})
 }

@@ -20,12 +20,16 @@ import (
 	"google.golang.org/grpc/status"
 )
 
+// unhurried is the time for an operation that no busy machine exceeds, nor one
+// attempt its fifth.
+const unhurried = 2 * time.Minute
+
 // openFake opens a store on the cluster by two members, at one of which nothing
 // listens.
 func openFake(t *testing.T, c *fakeCluster) *Store {
 	t.Helper()
 	m := &fakeMember{cluster: c}
-	s, err := Open(t.Context(), Options{Endpoints: []string{m.serve(t), "http://127.0.0.1:1"}, Timeout: 5 * time.Second})
+	s, err := Open(t.Context(), Options{Endpoints: []string{m.serve(t), "http://127.0.0.1:1"}, Timeout: unhurried})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,7 +293,11 @@ func TestWatchEnds(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			m := &fakeMember{cluster: c, watch: test.watch}
-			s, err := Open(t.Context(), Options{Endpoints: []string{m.serve(t)}})
+			o := Options{Endpoints: []string{m.serve(t)}, Timeout: unhurried}
+			if test.name == "never answered" {
+				o.Timeout = 0 // or it would be waited for
+			}
+			s, err := Open(t.Context(), o)
 			if err != nil {
 				t.Fatal(err)
 			}

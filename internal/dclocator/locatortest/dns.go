@@ -27,6 +27,8 @@ func (d *Domain) asked(q []byte) [][]byte {
 	}
 	if question.Type == dnsmessage.TypeSRV {
 		d.Note("SRV %s", name)
+	} else {
+		d.hold(name)
 	}
 	reply.Answers, reply.RCode = d.records(name, question)
 	b, err := reply.Pack()
@@ -34,6 +36,24 @@ func (d *Domain) asked(q []byte) [][]byte {
 		return nil
 	}
 	return [][]byte{b}
+}
+
+// hold waits until the address of that name may be told; see DC.After.
+func (d *Domain) hold(name string) {
+	d.mu.Lock()
+	var before *DC
+	for _, dc := range d.dcs {
+		if name == strings.ToLower(d.host(dc.Name)) {
+			before = dc.After
+		}
+	}
+	d.mu.Unlock()
+	if before != nil {
+		select {
+		case <-before.pinged:
+		case <-d.over:
+		}
+	}
 }
 
 // records are the answers to one question.

@@ -41,6 +41,9 @@ type DC struct {
 	// Dead answers nothing, Slow later.
 	Dead bool
 	Slow time.Duration
+	// After keeps its address back in DNS until another one was pinged: then the
+	// order in which they are does not hang on the speed of the machine.
+	After *DC
 	// Unnamed has SRV records, but no address.
 	Unnamed bool
 	// Alias is another name of its own, in SRV records and with an address.
@@ -50,6 +53,9 @@ type DC struct {
 	// Reply changes the answer, Answer the datagrams that carry it.
 	Reply  func(r *dclocator.Reply)
 	Answer func(ping dclocator.Ping, answer []byte) [][]byte
+
+	once   sync.Once
+	pinged chan struct{} // closed at the first ping
 }
 
 // ReadOnly makes the answer a read-only domain controller's.
@@ -64,6 +70,8 @@ type Domain struct {
 	// DNS is the address of its DNS server.
 	DNS string
 
+	over chan struct{} // closed when the test ends
+
 	mu   sync.Mutex
 	dcs  []*DC
 	log  []string
@@ -73,8 +81,9 @@ type Domain struct {
 // Start serves a domain until the test ends.
 func Start(t testing.TB, name string, dcs ...*DC) *Domain {
 	t.Helper()
-	d := &Domain{Name: name, dcs: dcs}
+	d := &Domain{Name: name, over: make(chan struct{}), dcs: dcs}
 	for _, dc := range dcs {
+		dc.pinged = make(chan struct{})
 		if !dc.Addr.IsValid() {
 			dc.Addr = netip.MustParseAddr("127.0.0.1")
 		}
@@ -86,6 +95,7 @@ func Start(t testing.TB, name string, dcs ...*DC) *Domain {
 		}
 	}
 	d.DNS = d.serve(t, netip.MustParseAddr("127.0.0.1"), d.asked).String()
+	t.Cleanup(func() { close(d.over) }) // before those of serve, which wait
 	return d
 }
 
@@ -164,6 +174,7 @@ func (d *Domain) host(name string) string { return name + "." + d.Name }
 // pinged answers an LDAP ping.
 func (d *Domain) pinged(dc *DC, q []byte) [][]byte {
 	d.Note("ping %s", dc.Name)
+	dc.once.Do(func() { close(dc.pinged) })
 	ping, err := dclocator.ParsePing(q)
 	if err != nil || dc.Dead {
 		return nil
