@@ -110,7 +110,7 @@ func (d *Domain) run(ctx context.Context, r *record, k *kept, what string, call 
 	defer cancel()
 	err := call(ctx, k.client)
 	r.timed(began, Step{Server: k.dc, Doing: what, Err: err})
-	if err == nil || answered(err) {
+	if (err == nil || answered(err)) && ctx.Err() == nil {
 		d.pool.put(k)
 	} else {
 		k.client.Close()
