@@ -37,7 +37,7 @@ func (d *Domain) do(ctx context.Context, r *record, what string, call func(conte
 	switch {
 	case second == nil:
 		return nil
-	case errors.Is(second, ErrNoServer):
+	case errors.Is(second, ErrNoServer) && ctx.Err() == nil && !errors.Is(second, context.DeadlineExceeded):
 		// It was the first that failed; there is nothing wrong with DNS.
 		return d.failed(r, first)
 	}
@@ -59,7 +59,8 @@ func final(ctx context.Context, err error) bool {
 // that are left. dc is whom it was made at, "" if none was found.
 //
 // A connection that was kept and turns out to be gone is no failure of the
-// server, which may end connections as it likes: a fresh one takes its place.
+// server, which may end connections as it likes: a fresh one takes its place, and
+// that of the others that were kept, of which the same is to be expected.
 func (d *Domain) attempt(ctx context.Context, r *record, req dclocator.Request, left int, what string, call func(context.Context, *Client) error) (dc string, err error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
@@ -71,6 +72,7 @@ func (d *Domain) attempt(ctx context.Context, r *record, req dclocator.Request, 
 			if err = d.run(ctx, r, k, what, call); !isGone(ctx, err) {
 				return k.dc, err
 			}
+			d.pool.use("")
 		}
 	}
 	found, trace, err := d.locator.Locate(ctx, req)

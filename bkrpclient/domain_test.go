@@ -19,6 +19,7 @@ import (
 	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/backuprkey"
 	"github.com/seed05845750/bkrp/internal/dcerpc"
+	"github.com/seed05845750/bkrp/internal/dclocator"
 	"github.com/seed05845750/bkrp/internal/dclocator/locatortest"
 	"github.com/seed05845750/bkrp/internal/ndr"
 )
@@ -332,6 +333,15 @@ func TestRetryConnecting(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("the caller goes while another one is looked for", func(t *testing.T) {
+		gone := errors.New("the caller has gone home")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		dc2 := locatortest.DC{Name: "dc2", Answer: func(dclocator.Ping, []byte) [][]byte { cancel(gone); return nil }}
+		d := startDomain(t, &dcAt{DC: locatortest.DC{Name: "dc1"}, addr: refusing.Addr().String()}, &dcAt{DC: dc2})
+		if _, err := d.open(t).RetrieveKey(ctx); !errors.Is(err, gone) || !strings.Contains(err.Error(), "connection refused") {
+			t.Error(err)
+		}
+	})
 }
 
 // TestKeptConnections: one logon serves many calls, and a connection that the
@@ -381,6 +391,44 @@ func TestKeptConnections(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestAllGone: where one of the connections that were kept is gone, the others are
+// not tried: the server is asked once more, and not once for each of them.
+func TestAllGone(t *testing.T) {
+	asked, answer := make(chan struct{}), make(chan struct{})
+	d := fakes(t, func(q backuprkey.Request, enc ndr.Encoding) ([]byte, error) {
+		asked <- struct{}{}
+		<-answer
+		return good([]byte("octets"), 0)(q, enc)
+	})
+	relay := startRelay(t, d.addresses["dc1."+dnsDomain])
+	d.addresses["dc1."+dnsDomain] = relay.addr
+	c := d.open(t)
+	var running sync.WaitGroup
+	for range bkrpclient.DefaultConnections {
+		running.Go(func() {
+			if _, err := c.BackuprKey(t.Context(), bkrp.ActionBackup, []byte{1}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for range bkrpclient.DefaultConnections {
+		<-asked
+	}
+	close(answer)
+	running.Wait()
+	if n := relay.cut(); n != bkrpclient.DefaultConnections {
+		t.Fatalf("%d connections", n)
+	}
+	go func() { <-asked }()
+	var trace bkrpclient.Trace
+	if _, err := c.BackuprKey(bkrpclient.WithTrace(t.Context(), &trace), bkrp.ActionBackup, []byte{1}); err != nil {
+		t.Error(err)
+	}
+	if len(trace) != 3 || trace[0].Err == nil || trace[1].Doing != "connect" || trace[2].Err != nil {
+		t.Errorf("%v", trace)
+	}
 }
 
 func TestManyCallers(t *testing.T) {
