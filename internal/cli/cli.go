@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 )
@@ -43,7 +45,7 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stderr io.Writ
 	if !began {
 		err = UsageError{reword(cmd, err)}
 	}
-	fmt.Fprintf(stderr, "%s: %v\n", root.Name(), err)
+	fmt.Fprintf(stderr, "%s: %s\n", root.Name(), printable(err.Error()))
 	var usage UsageError
 	switch {
 	case errors.As(err, &usage):
@@ -53,6 +55,17 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stderr io.Writ
 		return code(err)
 	}
 	return ExitError
+}
+
+// printable keeps what somebody else has sent, and stands in an error, from doing
+// anything to the terminal.
+func printable(text string) string {
+	return strings.Map(func(c rune) rune {
+		if c == '\n' || c == '\t' || unicode.IsPrint(c) {
+			return c
+		}
+		return unicode.ReplacementChar
+	}, text)
 }
 
 // noticeBegin has every command say that it began: required flags and
