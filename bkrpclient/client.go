@@ -32,10 +32,10 @@ type Client struct {
 // Dial connects to cfg.Server, logs on, and binds to the BackupKey interface.
 // errors.Is(err, ErrLogon) tells a refused logon.
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
-	if err := cfg.check(); err != nil {
+	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	host, address := cfg.address()
+	host, address, _ := cfg.address()
 	return dialAt(ctx, cfg, host, address)
 }
 

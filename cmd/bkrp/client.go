@@ -82,6 +82,9 @@ func (f *clientFlags) dial(ctx context.Context) (caller, error) {
 	if f.domain.name != "" {
 		return f.domain.open(cfg)
 	}
+	if err := cfg.Check(); err != nil {
+		return nil, cli.UsageError{Err: err}
+	}
 	c, err := bkrpclient.Dial(ctx, cfg)
 	if err != nil {
 		return nil, err
