@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/dclocator"
 )
 
@@ -36,8 +37,12 @@ const (
 	pemFetched     = "Fetched"
 )
 
+// file is the path of a key's file. A name is DOMAIN, DOMAIN+SID, or either with
+// "+mutual" behind it.
 func (k *KeyDir) file(name string) (string, error) {
-	if domain := strings.TrimSuffix(name, "+mutual"); !dclocator.ValidName(domain) {
+	domain, users, hasUsers := strings.Cut(strings.TrimSuffix(name, mutualSuffix), "+")
+	sid, err := dtyp.ParseSID(users)
+	if !dclocator.ValidName(domain) || hasUsers && (err != nil || sid.String() != users) {
 		return "", fmt.Errorf("bkrpclient: %q is no name of a key", name)
 	}
 	return filepath.Join(k.Path, name+keyDirSuffix), nil

@@ -20,7 +20,7 @@ func TestKeyDir(t *testing.T) {
 		t.Errorf("no directory: %v", err)
 	}
 	der, fetched := certificate(t), time.Now().Truncate(time.Second)
-	for _, name := range []string{dnsDomain, dnsDomain + "+mutual"} {
+	for _, name := range []string{dnsDomain, dnsDomain + "+mutual", dnsDomain + "+S-1-5-21-1-2-3", dnsDomain + "+S-1-5-21-1-2-3+mutual"} {
 		if err := keys.Store(t.Context(), name, der, fetched); err != nil {
 			t.Fatal(err)
 		}
@@ -39,7 +39,7 @@ func TestKeyDir(t *testing.T) {
 		t.Errorf("no file: %v", err)
 	}
 	t.Run("a name that leads elsewhere", func(t *testing.T) {
-		for _, name := range []string{"", "..", "../x", "a/b", ".x", "x+mutual+mutual"} {
+		for _, name := range []string{"", "..", "../x", "a/b", ".x", "x+mutual+mutual", "x+", "x+S-1", "x+s-1-5-21-1", "x+S-1-5-21-1/..", "x+S-1-5-21-1+S-1-5-21-1"} {
 			if err := keys.Store(t.Context(), name, der, fetched); err == nil {
 				t.Errorf("%q is stored", name)
 			}
