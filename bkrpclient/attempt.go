@@ -97,12 +97,24 @@ func (d *Domain) attempt(ctx context.Context, r *record, req dclocator.Request, 
 func (d *Domain) connect(ctx context.Context, r *record, dc *dclocator.DC) (*kept, error) {
 	began := time.Now()
 	address := d.cfg.Address(dc.Name, dc.Addr.Addr())
-	c, err := dialAt(ctx, d.cfg.Client, dc.Name, address)
+	c, err := d.dial(ctx, dc.Name, address)
 	r.timed(began, Step{Server: dc.Name, Address: address, Doing: doingConnect, Err: err})
 	if err != nil {
 		return nil, err
 	}
 	return &kept{client: c, dc: dc.Name}, nil
+}
+
+// dial logs on to the server called name. A server that has to prove itself has
+// to be a domain controller, too: each machine of the domain can prove its own
+// name, and DNS and the pings say of any machine what somebody wants.
+func (d *Domain) dial(ctx context.Context, name, address string) (*Client, error) {
+	if d.cfg.Client.RequireMutual {
+		if err := d.cfg.Client.controller(ctx, name, d.cfg.Domain); err != nil {
+			return nil, err
+		}
+	}
+	return dialAt(ctx, d.cfg.Client, name, address)
 }
 
 // run makes the call on a connection, and keeps that if it is still good.

@@ -37,7 +37,9 @@ type Config struct {
 	// Credential is who calls.
 	Credential Credential
 	// RequireMutual refuses servers that do not prove themselves. NTLM has no
-	// such proof: with it only Kerberos is used (C-3.2.4-11).
+	// such proof: with it only Kerberos is used (C-3.2.4-11). In a domain, where
+	// the server's name comes from DNS, it has to be that of a domain controller
+	// by the word of the KDC.
 	RequireMutual bool
 	// Pipes are tried in this order, each once; nil is protected_storage and
 	// then ntsvcs (W-2.1-06, C-3.2.4-04, C-3.2.4-05).
