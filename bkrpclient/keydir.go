@@ -68,13 +68,21 @@ func (k *KeyDir) Load(_ context.Context, name string) (der []byte, fetched time.
 	return block.Bytes, fetched, nil
 }
 
-func (k *KeyDir) read(path string) ([]byte, error) {
+// checkDir refuses a directory in which others could put a key in the place of ours.
+func (k *KeyDir) checkDir() error {
 	dir, err := os.Stat(k.Path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !onlyOurs(dir) {
-		return nil, &fs.PathError{Op: "open", Path: k.Path, Err: errUnsafeKey}
+		return &fs.PathError{Op: "open", Path: k.Path, Err: errUnsafeKey}
+	}
+	return nil
+}
+
+func (k *KeyDir) read(path string) ([]byte, error) {
+	if err := k.checkDir(); err != nil {
+		return nil, err
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -113,6 +121,9 @@ func (k *KeyDir) Store(_ context.Context, name string, der []byte, fetched time.
 // write puts a whole file in the place of the present one.
 func (k *KeyDir) write(path string, text []byte) error {
 	if err := os.MkdirAll(k.Path, 0o700); err != nil {
+		return err
+	}
+	if err := k.checkDir(); err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(k.Path, ".key-*")
