@@ -31,10 +31,10 @@ func TestWrapUnwrap(t *testing.T) {
 			want uint32 // first word of the blob
 		}{
 			{"C-3.2.4.1-06 default", bkrpclient.WrapOptions{}, 64, 2},
-			{"ClientWrap 2, longest", bkrpclient.WrapOptions{Version: 2}, 205, 2},
+			{"C-3.2.4-14 ClientWrap 2, longest", bkrpclient.WrapOptions{Version: 2}, 205, 2},
 			{"ClientWrap 3, longest", bkrpclient.WrapOptions{Version: 3}, 181, 3},
-			{"ServerWrap, one octet", bkrpclient.WrapOptions{Mode: bkrpclient.ModeServer}, 1, 1},
-			{"ServerWrap in many fragments", bkrpclient.WrapOptions{Mode: bkrpclient.ModeServer}, 100 << 10, 1},
+			{"C-3.2.4-13 ServerWrap, one octet", bkrpclient.WrapOptions{Mode: bkrpclient.ModeServer}, 1, 1},
+			{"C-3.2.4-12 C-3.2.4-15 ServerWrap in many fragments", bkrpclient.WrapOptions{Mode: bkrpclient.ModeServer}, 100 << 10, 1},
 			{"auto, short", bkrpclient.WrapOptions{Mode: bkrpclient.ModeAuto, Version: 3}, 181, 3},
 			{"auto, too long for ClientWrap", bkrpclient.WrapOptions{Mode: bkrpclient.ModeAuto, Version: 3}, 182, 1},
 		} {
