@@ -36,7 +36,7 @@ func (d *Domain) do(ctx context.Context, r *record, what string, call func(conte
 	switch {
 	case second == nil:
 		return nil
-	case errors.Is(second, ErrNoServer):
+	case errors.Is(second, ErrNoServer) && ctx.Err() == nil && !errors.Is(second, context.DeadlineExceeded):
 		// It was the first that failed; there is nothing wrong with DNS.
 		return d.failed(r, first)
 	}
@@ -58,8 +58,9 @@ func final(ctx context.Context, err error) bool {
 // that are left. dc is whom it was made at, "" if none was found.
 //
 // A connection that was kept and turns out to be gone, or its logon to have
-// expired, is no failure of the server, which may end both as it likes: a fresh
-// one takes its place.
+// expired, is no failure of the server, which may end both as it likes: a fresh one
+// takes its place, and that of the others that were kept, of which the same is to be
+// expected.
 func (d *Domain) attempt(ctx context.Context, r *record, req dclocator.Request, left int, what string, call func(context.Context, *Client) error) (dc string, err error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
@@ -71,6 +72,7 @@ func (d *Domain) attempt(ctx context.Context, r *record, req dclocator.Request, 
 			if err = d.run(ctx, r, k, what, call); !isGone(ctx, err) {
 				return k.dc, err
 			}
+			d.pool.use("")
 		}
 	}
 	found, trace, err := d.locator.Locate(ctx, req)
@@ -95,12 +97,24 @@ func (d *Domain) attempt(ctx context.Context, r *record, req dclocator.Request, 
 func (d *Domain) connect(ctx context.Context, r *record, dc *dclocator.DC) (*kept, error) {
 	began := time.Now()
 	address := d.cfg.Address(dc.Name, dc.Addr.Addr())
-	c, err := dialAt(ctx, d.cfg.Client, dc.Name, address)
+	c, err := d.dial(ctx, dc.Name, address)
 	r.timed(began, Step{Server: dc.Name, Address: address, Doing: doingConnect, Err: err})
 	if err != nil {
 		return nil, err
 	}
 	return &kept{client: c, dc: dc.Name}, nil
+}
+
+// dial logs on to the server called name. A server that has to prove itself has
+// to be a domain controller, too: each machine of the domain can prove its own
+// name, and DNS and the pings say of any machine what somebody wants.
+func (d *Domain) dial(ctx context.Context, name, address string) (*Client, error) {
+	if d.cfg.Client.RequireMutual {
+		if err := d.cfg.Client.controller(ctx, name, d.cfg.Domain); err != nil {
+			return nil, err
+		}
+	}
+	return dialAt(ctx, d.cfg.Client, name, address)
 }
 
 // run makes the call on a connection, and keeps that if it is still good.
@@ -110,7 +124,7 @@ func (d *Domain) run(ctx context.Context, r *record, k *kept, what string, call 
 	defer cancel()
 	err := call(ctx, k.client)
 	r.timed(began, Step{Server: k.dc, Doing: what, Err: err})
-	if err == nil || answered(err) {
+	if (err == nil || answered(err)) && ctx.Err() == nil {
 		d.pool.put(k)
 	} else {
 		k.client.Close()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/dtyp"
@@ -16,17 +15,17 @@ import (
 )
 
 // Client is a logged-on connection to one BackupKey server. It is safe for
-// concurrent use; calls on one Client run one after the other. After a call
-// that ended with its context the connection is of no more use, and later
-// calls return ErrClosed. Servers refuse calls when the logon has expired, with
-// Kerberos after some hours, with its ticket: dial anew then. A Domain does so by
-// itself.
+// concurrent use; calls on one Client run one after the other, and one whose
+// context ends before its turn has come returns then. After a context has ended
+// under a call the connection is of no more use, and later calls return ErrClosed.
+// Servers refuse calls when the logon has expired, with Kerberos after some hours,
+// with its ticket: dial anew then. A Domain does so by itself.
 type Client struct {
 	cfg  Config
 	host string
 	rpc  gss.Initiator
 
-	mu   sync.Mutex         // guards what follows, and orders calls
+	turn chan struct{}      // holds a token while a call has what follows
 	t    *smbclient.Session // nil when closed
 	call *dcerpc.Client
 	sid  dtyp.SID
@@ -35,10 +34,10 @@ type Client struct {
 // Dial connects to cfg.Server, logs on, and binds to the BackupKey interface.
 // errors.Is(err, ErrLogon) tells a refused logon.
 func Dial(ctx context.Context, cfg Config) (*Client, error) {
-	if err := cfg.check(); err != nil {
+	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	host, address := cfg.address()
+	host, address, _ := cfg.address()
 	return dialAt(ctx, cfg, host, address)
 }
 
@@ -46,7 +45,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 func dialAt(ctx context.Context, cfg Config, host, address string) (*Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, cfg.timeout())
 	defer cancel()
-	c := &Client{cfg: cfg, host: host}
+	c := &Client{cfg: cfg, host: host, turn: make(chan struct{}, 1)}
 	mech, err := mechanism(ctx, &cfg, host)
 	if err != nil {
 		return nil, inTime(ctx, err)
@@ -63,8 +62,13 @@ func dialAt(ctx context.Context, cfg Config, host, address string) (*Client, err
 	}
 	c.t = t
 	stop := t.Watch(ctx)
-	defer stop()
-	if err := c.bind(ctx); err != nil {
+	err = c.bind(ctx)
+	stop()
+	if err == nil {
+		// It may have ended just when all was done, and the connection with it.
+		err = context.Cause(ctx)
+	}
+	if err != nil {
 		t.Close()
 		return nil, inTime(ctx, err)
 	}
@@ -114,10 +118,11 @@ func (c *Client) bindPipe(ctx context.Context, name string, iface dcerpc.SyntaxI
 	return call, nil
 }
 
-// Close logs off and closes the connection.
+// Close logs off and closes the connection. It waits for a call that runs; who
+// does not want to ends that call's context.
 func (c *Client) Close() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.turn <- struct{}{}
+	defer func() { <-c.turn }()
 	if c.t == nil {
 		return nil
 	}
@@ -150,7 +155,9 @@ func (c *Client) BackuprKey(ctx context.Context, action bkrp.Action, in []byte) 
 	err := c.do(ctx, func(ctx context.Context) error {
 		enc := c.call.Encoding()
 		req := backuprkey.Request{Action: dtyp.GUID(action), Data: in}
-		stub, err := c.call.Call(ctx, backuprkey.Opnum, req.Append(nil, enc))
+		question := req.Append(nil, enc)
+		defer clear(question)
+		stub, err := c.call.Call(ctx, backuprkey.Opnum, question)
 		if errors.Is(err, dcerpc.FaultNoMemory) && len(in) > 0 {
 			return fmt.Errorf("%w: %v with %d octets: %w", ErrTooLarge, action, len(in), err)
 		}
@@ -173,12 +180,20 @@ func (c *Client) BackuprKey(ctx context.Context, action bkrp.Action, in []byte) 
 
 // do runs one call at a time, within the time of its context, and gives up the
 // connection when that has passed: an answer that comes later would be taken
-// for the next call's.
+// for the next call's, and where one has come just in time the connection is cut
+// all the same.
 func (c *Client) do(ctx context.Context, f func(context.Context) error) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	select {
+	case c.turn <- struct{}{}:
+		defer func() { <-c.turn }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	if c.t == nil {
 		return ErrClosed
+	}
+	if ctx.Err() != nil { // and nothing has been sent yet
+		return context.Cause(ctx)
 	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
@@ -188,12 +203,14 @@ func (c *Client) do(ctx context.Context, f func(context.Context) error) error {
 	stop := c.t.Watch(ctx)
 	err := f(ctx)
 	stop()
-	if err != nil && ctx.Err() != nil {
+	if ctx.Err() != nil {
 		c.t.Abandon()
 		c.t, c.call = nil, nil
+	}
+	if err != nil {
 		return inTime(ctx, err)
 	}
-	return err
+	return nil
 }
 
 // inTime says that the time was up, where that is what ended a call.

@@ -14,6 +14,8 @@ import (
 	"github.com/seed05845750/bkrp/bkrpclient"
 	"github.com/seed05845750/bkrp/bkrpserver"
 	"github.com/seed05845750/bkrp/dtyp"
+	"github.com/seed05845750/bkrp/internal/backuprkey"
+	"github.com/seed05845750/bkrp/internal/ndr"
 )
 
 func TestWrapUnwrap(t *testing.T) {
@@ -29,10 +31,10 @@ func TestWrapUnwrap(t *testing.T) {
 			want uint32 // first word of the blob
 		}{
 			{"C-3.2.4.1-06 default", bkrpclient.WrapOptions{}, 64, 2},
-			{"ClientWrap 2, longest", bkrpclient.WrapOptions{Version: 2}, 205, 2},
+			{"C-3.2.4-14 ClientWrap 2, longest", bkrpclient.WrapOptions{Version: 2}, 205, 2},
 			{"ClientWrap 3, longest", bkrpclient.WrapOptions{Version: 3}, 181, 3},
-			{"ServerWrap, one octet", bkrpclient.WrapOptions{Mode: bkrpclient.ModeServer}, 1, 1},
-			{"ServerWrap in many fragments", bkrpclient.WrapOptions{Mode: bkrpclient.ModeServer}, 100 << 10, 1},
+			{"C-3.2.4-13 ServerWrap, one octet", bkrpclient.WrapOptions{Mode: bkrpclient.ModeServer}, 1, 1},
+			{"C-3.2.4-12 C-3.2.4-15 ServerWrap in many fragments", bkrpclient.WrapOptions{Mode: bkrpclient.ModeServer}, 100 << 10, 1},
 			{"auto, short", bkrpclient.WrapOptions{Mode: bkrpclient.ModeAuto, Version: 3}, 181, 3},
 			{"auto, too long for ClientWrap", bkrpclient.WrapOptions{Mode: bkrpclient.ModeAuto, Version: 3}, 182, 1},
 		} {
@@ -192,10 +194,65 @@ func TestContextEnds(t *testing.T) {
 			if _, err := c.RetrieveKey(ctx); !errors.Is(err, tt.want) {
 				t.Errorf("RetrieveKey: %v", err)
 			}
-			if _, err := c.RetrieveKey(t.Context()); !errors.Is(err, bkrpclient.ErrClosed) {
-				t.Errorf("the call after it: %v", err)
+			if _, err := c.RetrieveKey(t.Context()); err != nil {
+				t.Errorf("the call after it, with nothing sent in between: %v", err)
 			}
 		})
+	}
+}
+
+// TestContextEndsInCall: a context that ends under a call takes the connection
+// with it, also where the answer has come all the same.
+func TestContextEndsInCall(t *testing.T) {
+	for range 20 {
+		ctx, cancel := context.WithCancel(t.Context())
+		addr, _ := startFake(t, func(q backuprkey.Request, enc ndr.Encoding) ([]byte, error) {
+			cancel()
+			return good([]byte("octets"), 0)(q, enc)
+		})
+		c := dial(t, configFor(addr))
+		if out, err := c.BackuprKey(ctx, bkrp.ActionBackup, []byte{1}); !errors.Is(err, context.Canceled) && (err != nil || string(out) != "octets") {
+			t.Errorf("%q, %v", out, err)
+		}
+		if _, err := c.BackuprKey(t.Context(), bkrp.ActionBackup, []byte{1}); !errors.Is(err, bkrpclient.ErrClosed) {
+			t.Errorf("the call after it: %v", err)
+		}
+	}
+}
+
+// TestContextEndsWaiting: a call that waits behind another one goes by its own
+// context, and leaves the other one alone.
+func TestContextEndsWaiting(t *testing.T) {
+	asked, answer := make(chan struct{}), make(chan struct{})
+	addr, calls := startFake(t, func(q backuprkey.Request, enc ndr.Encoding) ([]byte, error) {
+		asked <- struct{}{}
+		<-answer
+		return good([]byte("octets"), 0)(q, enc)
+	})
+	c := dial(t, configFor(addr))
+	first := make(chan error, 1)
+	go func() {
+		_, err := c.BackuprKey(context.Background(), bkrp.ActionBackup, []byte{1})
+		first <- err
+	}()
+	<-asked
+	gone := errors.New("the caller has gone home")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(50*time.Millisecond, func() { cancel(gone) })
+	err := inHangTime(t, func() error {
+		_, err := c.BackuprKey(ctx, bkrp.ActionBackup, []byte{1})
+		return err
+	})
+	if !errors.Is(err, gone) {
+		t.Error(err)
+	}
+	close(answer)
+	if err := <-first; err != nil {
+		t.Errorf("the call before it: %v", err)
+	}
+	go func() { <-asked }()
+	if _, err := c.BackuprKey(t.Context(), bkrp.ActionBackup, []byte{1}); err != nil || calls.Load() != 2 {
+		t.Errorf("the call after it: %v; %d calls", err, calls.Load())
 	}
 }
 

@@ -5,8 +5,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/seed05845750/bkrp/internal/dclocator"
 )
 
 // Pipes of the protocol in the order a client tries them (2.1, 3.2.4).
@@ -24,7 +28,8 @@ const DefaultTimeout = 30 * time.Second
 // Config says which server to use, and as whom. Server and Credential are
 // required; the zero value of everything else is the protocol's default.
 type Config struct {
-	// Server is HOST or HOST:PORT; the port is 445 if none is given.
+	// Server is HOST or HOST:PORT; the port is 445 if none is given. HOST is a name
+	// or an address; one of IPv6 stands in brackets where a port follows.
 	Server string
 	// Address is HOST:PORT to connect to where that is not what Server says; the
 	// name that tickets are for stays Server's.
@@ -32,7 +37,9 @@ type Config struct {
 	// Credential is who calls.
 	Credential Credential
 	// RequireMutual refuses servers that do not prove themselves. NTLM has no
-	// such proof: with it only Kerberos is used (C-3.2.4-11).
+	// such proof: with it only Kerberos is used (C-3.2.4-11). In a domain, where
+	// the server's name comes from DNS, it has to be that of a domain controller
+	// by the word of the KDC.
 	RequireMutual bool
 	// Pipes are tried in this order, each once; nil is protected_storage and
 	// then ntsvcs (W-2.1-06, C-3.2.4-04, C-3.2.4-05).
@@ -89,9 +96,10 @@ func (Password) MarshalText() ([]byte, error) {
 	return nil, errors.New("bkrpclient: a password is not marshalled")
 }
 
-func (c *Config) check() error {
-	if c.Server == "" {
-		return errors.New("bkrpclient: Config.Server is empty")
+// Check looks at the configuration as Dial does before it connects.
+func (c *Config) Check() error {
+	if _, _, err := c.address(); err != nil {
+		return err
 	}
 	return c.checkCaller(c.Server)
 }
@@ -109,19 +117,51 @@ func (c *Config) checkCaller(server string) error {
 	return nil
 }
 
-// address is the host as given, and host:port.
-func (c *Config) address() (host, hostport string) {
-	host, port, err := net.SplitHostPort(c.Server)
-	if err != nil { // no port: a name, or an IPv6 address with or without its brackets
-		host, port = strings.TrimSuffix(strings.TrimPrefix(c.Server, "["), "]"), DefaultPort
+// address is the host, without the root's dot, and host:port.
+func (c *Config) address() (host, hostport string, err error) {
+	host, port, ok := splitServer(c.Server)
+	switch {
+	case c.Server == "":
+		return "", "", errors.New("bkrpclient: Config.Server is empty")
+	case !ok:
+		return "", "", fmt.Errorf("bkrpclient: server %q: it is HOST, HOST:PORT, or an address, one of IPv6 in brackets where a port follows", c.Server)
+	case c.Address != "":
+		return host, c.Address, nil
+	}
+	return host, net.JoinHostPort(host, port), nil
+}
+
+// splitServer takes HOST or HOST:PORT apart. The host is a name or an address,
+// one of IPv6 with its zone where it has one; the port is a number.
+func splitServer(server string) (host, port string, ok bool) {
+	switch inner, bracketed := strings.CutPrefix(server, "["); {
+	case bracketed:
+		var rest string
+		if host, rest, ok = strings.Cut(inner, "]"); !ok || !strings.Contains(host, ":") {
+			return "", "", false
+		}
+		if port, ok = strings.CutPrefix(rest, ":"); !ok && rest != "" {
+			return "", "", false
+		}
+	case strings.Count(server, ":") == 1:
+		host, port, _ = strings.Cut(server, ":")
+	default:
+		host = server
+	}
+	addr, err := netip.ParseAddr(host)
+	switch {
+	case err == nil && addr.Zone() != "" && !dclocator.ValidName(addr.Zone()):
+		return "", "", false
+	case err != nil:
+		if host = strings.TrimSuffix(host, "."); !dclocator.ValidName(host) {
+			return "", "", false
+		}
 	}
 	if port == "" {
-		port = DefaultPort
+		return host, DefaultPort, true
 	}
-	if c.Address != "" {
-		return host, c.Address
-	}
-	return host, net.JoinHostPort(host, port)
+	n, err := strconv.ParseUint(port, 10, 16)
+	return host, port, err == nil && n > 0
 }
 
 func (c *Config) pipes() []string {

@@ -26,10 +26,14 @@
 //	blob, err := d.Wrap(ctx, secret, bkrpclient.WrapOptions{})
 //
 // Neither DNS nor the pings by which domain controllers are found are
-// authenticated. A server proves that it belongs to the domain: by NTLM that it
-// is one of its machines, by Kerberos which one. Who controls one of them, and
-// DNS, can be the server that is found; where that is feared, name the server
-// and use Dial.
+// authenticated. The domain's public key, and who the caller is, are taken from a
+// server that was logged on to, and under privacy. By NTLM such a server has shown
+// that it is one of the domain's machines, or knows the caller's password; by
+// Kerberos which machine it is; with Config.RequireMutual also that it is a domain
+// controller. Without that, who controls any machine of the domain, and DNS, can
+// be the server that is found, and have secrets wrapped under a key of their own,
+// for as long as the key is kept. Where that is feared, set RequireMutual, or name
+// the server and use Dial.
 //
 // Every call goes over SMB 2 or 3 with signing, and within it over RPC with
 // packet privacy; there is no way to ask for less.

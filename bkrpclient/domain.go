@@ -43,9 +43,11 @@ type DomainConfig struct {
 	// SID is the caller's; zero asks the domain.
 	SID dtyp.SID
 	// Keys keeps the domain's public key beyond the life of the Domain; nil
-	// keeps it in memory alone.
+	// keeps it in memory alone. It goes by the domain of whom the secret will
+	// belong to: unless that or SID is given, the domain is asked first.
 	Keys KeyCache
-	// KeyLife is how long that key is used; 0 is DefaultKeyLife.
+	// KeyLife is how long that key is used, and the caller's SID that the domain
+	// has told; 0 is DefaultKeyLife.
 	KeyLife time.Duration
 	// FallBack has the secret wrapped by the server when the domain's public key
 	// cannot be fetched, as Windows does (3.2.4.1, note <18>). It is off by
@@ -86,9 +88,10 @@ type Domain struct {
 	locator *dclocator.Locator
 	pool    *pool
 
-	mu  sync.Mutex // guards what follows
-	key domainKey
-	sid dtyp.SID
+	mu       sync.Mutex // guards what follows
+	key      domainKey
+	sid      dtyp.SID // the caller's, as the domain has said
+	sidAsked time.Time
 }
 
 // OpenDomain makes a Domain. It looks at the configuration and asks nobody.
@@ -124,7 +127,7 @@ func OpenDomain(cfg DomainConfig) (*Domain, error) {
 	if cfg.Address == nil {
 		cfg.Address = func(_ string, addr netip.Addr) string { return net.JoinHostPort(addr.String(), DefaultPort) }
 	}
-	return &Domain{cfg: cfg, locator: locator, pool: newPool(cfg.Connections, cfg.IdleTime), sid: cfg.SID}, nil
+	return &Domain{cfg: cfg, locator: locator, pool: newPool(cfg.Connections, cfg.IdleTime)}, nil
 }
 
 // Close closes the connections that are kept. Calls that run end as they would;
@@ -134,7 +137,7 @@ func (d *Domain) Close() error { return d.pool.close() }
 // RetrieveKey fetches the domain's public key from a domain controller, as
 // Client.RetrieveKey does, and uses it from then on.
 func (d *Domain) RetrieveKey(ctx context.Context) (*bkrp.Certificate, error) {
-	return d.retrieve(ctx, newRecord(ctx))
+	return d.retrieve(ctx, newRecord(ctx), dtyp.SID{})
 }
 
 // BackuprKey makes one call of the protocol's one method, as Client.BackuprKey
@@ -174,14 +177,18 @@ func (d *Domain) UnwrapCrossover(ctx context.Context, blob, nonce []byte) (secre
 }
 
 // SID asks the domain who the caller is, or gives DomainConfig.SID. The
-// answer is kept for the life of the Domain.
+// answer is kept for DomainConfig.KeyLife, and no longer than the domain's public
+// key stays the same.
 func (d *Domain) SID(ctx context.Context) (dtyp.SID, error) { return d.callerSID(ctx, newRecord(ctx)) }
 
 func (d *Domain) callerSID(ctx context.Context, r *record) (sid dtyp.SID, err error) {
+	if !d.cfg.SID.IsZero() {
+		return d.cfg.SID, nil
+	}
 	d.mu.Lock()
-	sid = d.sid
+	sid, asked := d.sid, d.sidAsked
 	d.mu.Unlock()
-	if !sid.IsZero() {
+	if !sid.IsZero() && time.Since(asked) < d.cfg.KeyLife {
 		return sid, nil
 	}
 	err = d.do(ctx, r, "SID", func(ctx context.Context, c *Client) (err error) {
@@ -192,7 +199,7 @@ func (d *Domain) callerSID(ctx context.Context, r *record) (sid dtyp.SID, err er
 		return dtyp.SID{}, err
 	}
 	d.mu.Lock()
-	d.sid = sid
+	d.sid, d.sidAsked = sid, time.Now()
 	d.mu.Unlock()
 	return sid, nil
 }

@@ -340,6 +340,15 @@ func TestRetryConnecting(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("the caller goes while another one is looked for", func(t *testing.T) {
+		gone := errors.New("the caller has gone home")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		dc2 := &dcAt{DC: locatortest.DC{Name: "dc2", Answer: func(dclocator.Ping, []byte) [][]byte { cancel(gone); return nil }}}
+		d := startDomain(t, &dcAt{DC: locatortest.DC{Name: "dc1"}, addr: refusing}, dc2)
+		if _, err := d.open(t).RetrieveKey(ctx); !errors.Is(err, gone) || !strings.Contains(err.Error(), "connection refused") {
+			t.Error(err)
+		}
+	})
 }
 
 // patiently makes a call with more and more time, as long as that was up before it
@@ -351,83 +360,6 @@ func patiently(patience time.Duration, call func(patience time.Duration) error) 
 		if patience >= hangTime/2 || !errors.Is(err, context.DeadlineExceeded) {
 			return err
 		}
-	}
-}
-
-// TestKeptConnections: one logon serves many calls, and a connection that the
-// server has ended is replaced without a word.
-func TestKeptConnections(t *testing.T) {
-	s := startServer(t, bkrpserver.Config{})
-	relay := startRelay(t, s.addr)
-	d := startDomain(t, &dcAt{DC: locatortest.DC{Name: "dc1"}, addr: relay.addr})
-	c := d.open(t)
-	for range 3 {
-		if _, err := c.RetrieveKey(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if n := relay.cut(); n != 1 {
-		t.Errorf("%d connections for three calls", n)
-	}
-	var trace bkrpclient.Trace
-	if _, err := c.RetrieveKey(bkrpclient.WithTrace(t.Context(), &trace)); err != nil {
-		t.Errorf("after the connection was ended: %v", err)
-	}
-	if len(trace) != 3 || trace[0].Err == nil || trace[1].Doing != "connect" || trace[2].Err != nil {
-		t.Errorf("%v", trace)
-	}
-	t.Run("idle", func(t *testing.T) {
-		relay.cut()
-		cfg := d.config()
-		cfg.IdleTime = time.Millisecond
-		c := openDomain(t, cfg)
-		if _, err := c.RetrieveKey(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		for end := time.Now().Add(hangTime); relay.open() != 0; time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatal("an idle connection is kept")
-			}
-		}
-	})
-	t.Run("closed", func(t *testing.T) {
-		if err := c.Close(); err != nil {
-			t.Error(err)
-		}
-		if _, err := c.RetrieveKey(t.Context()); !errors.Is(err, bkrpclient.ErrClosed) {
-			t.Error(err)
-		}
-		if _, err := c.Wrap(t.Context(), []byte("secret"), bkrpclient.WrapOptions{}); !errors.Is(err, bkrpclient.ErrClosed) {
-			t.Error(err)
-		}
-	})
-}
-
-// TestKeptLogonExpires: on a connection whose logon has expired servers answer calls
-// by a fault. That is no failure of the server, nor is it for ever.
-func TestKeptLogonExpires(t *testing.T) {
-	cert := certificate(t)
-	var mu sync.Mutex
-	used := make(map[*dcerpc.Transport]int)
-	addr := startFakeCalls(t, func(c *dcerpc.Call) ([]byte, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if used[c.Transport]++; used[c.Transport] > 1 {
-			return nil, dcerpc.FaultAccessDenied
-		}
-		return backuprkey.Response{Data: cert}.Append(nil, c.ResponseEncoding()), nil
-	})
-	d := startDomain(t, &dcAt{DC: locatortest.DC{Name: "dc1"}, addr: addr})
-	c := d.open(t)
-	for range 3 {
-		if _, err := c.RetrieveKey(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	mu.Lock()
-	defer mu.Unlock()
-	if len(used) != 3 {
-		t.Errorf("%d connections, want one for each call", len(used))
 	}
 }
 

@@ -2,7 +2,6 @@ package bkrpclient
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/seed05845750/bkrp"
@@ -26,14 +25,10 @@ func (d *Domain) Wrap(ctx context.Context, secret []byte, o WrapOptions) ([]byte
 	if o.Version != bkrp.ClientWrappedVersion2 && o.Version != bkrp.ClientWrappedVersion3 {
 		return nil, fmt.Errorf("%w: %d", bkrp.ErrVersion, o.Version)
 	}
-	cert, err := d.publicKey(ctx, r)
+	cert, err := d.publicKey(ctx, r, o.SID)
 	switch {
 	case err == nil:
-	case !d.cfg.FallBack || final(ctx, err) || errors.Is(err, ErrClosed) || errors.Is(err, ErrNoServer):
-		return nil, err
-	case errors.Is(err, ErrLogon):
-		// A server that does not take the password takes no secret either, and
-		// each further try counts against the account.
+	case !d.cfg.FallBack || final(ctx, err) || hopeless(err):
 		return nil, err
 	default: // C-3.2.4.1-03, C-3.2.4.1-20
 		d.cfg.Client.logger().WarnContext(ctx, "the domain's public key cannot be fetched; the secret goes to a server", "domain", d.cfg.Domain, "error", err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -237,6 +238,9 @@ func (c *cache) Store(_ context.Context, name string, der []byte, fetched time.T
 	return c.err
 }
 
+// keptName is the name of the key of a domain for the users of configFor.
+const keptName = dnsDomain + "+S-1-5-21-1-2-3"
+
 func TestKeyCache(t *testing.T) {
 	der := certificate(t)
 	wrap := func(t *testing.T, keys *cache, change ...func(*bkrpclient.DomainConfig)) []string {
@@ -253,7 +257,7 @@ func TestKeyCache(t *testing.T) {
 		return append(d.asked(), d.Log()...)
 	}
 	keys := new(cache)
-	if log := wrap(t, keys); len(log) == 0 || keys.stored != 1 || keys.name != dnsDomain || !bytes.Equal(keys.der, der) {
+	if log := wrap(t, keys); len(log) == 0 || keys.stored != 1 || keys.name != keptName || !bytes.Equal(keys.der, der) {
 		t.Errorf("asked %q; %d stored as %q", log, keys.stored, keys.name)
 	}
 	t.Run("C-3.2.4-01 nobody is asked with a cached key", func(t *testing.T) {
@@ -267,11 +271,12 @@ func TestKeyCache(t *testing.T) {
 		}
 	})
 	for name, tt := range map[string]*cache{
-		"too old":                    {name: dnsDomain, der: der, fetched: time.Now().Add(-bkrpclient.DefaultKeyLife)},
-		"of the future":              {name: dnsDomain, der: der, fetched: time.Now().Add(time.Hour)},
-		"C-3.2.4.1-04 no key":        {name: dnsDomain, der: []byte("no certificate"), fetched: time.Now()},
-		"of another domain":          {name: "other.example", der: der, fetched: time.Now()},
-		"a cache that does not work": {err: errors.New("the disk is gone")},
+		"too old":                        {name: keptName, der: der, fetched: time.Now().Add(-bkrpclient.DefaultKeyLife)},
+		"of the future":                  {name: keptName, der: der, fetched: time.Now().Add(time.Hour)},
+		"C-3.2.4.1-04 no key":            {name: keptName, der: []byte("no certificate"), fetched: time.Now()},
+		"of another domain":              {name: "other.example+S-1-5-21-1-2-3", der: der, fetched: time.Now()},
+		"of another domain by that name": {name: dnsDomain + "+S-1-5-21-3-2-1", der: der, fetched: time.Now()},
+		"a cache that does not work":     {err: errors.New("the disk is gone")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if log := wrap(t, tt); len(log) == 0 || log[0] != "dc1 RETRIEVE" || tt.stored != 1 {
@@ -314,6 +319,86 @@ func TestKeyCache(t *testing.T) {
 			}
 		}
 		d.wantAsked(t, "dc1 RETRIEVE", "dc1 RETRIEVE")
+	})
+}
+
+// TestKeyCacheSID: a domain that was made anew under its name has another SID and
+// other keys; what the old one's key wraps, and for the old one's users, nobody opens.
+func TestKeyCacheSID(t *testing.T) {
+	s := startServer(t, bkrpserver.Config{})
+	d := startDomain(t, &dcAt{DC: locatortest.DC{Name: "dc1"}, addr: s.addr})
+	steps := func(c *bkrpclient.Domain, o bkrpclient.WrapOptions) string {
+		t.Helper()
+		var trace bkrpclient.Trace
+		blob, err := c.Wrap(bkrpclient.WithTrace(t.Context(), &trace), []byte("secret"), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.SID.IsZero() {
+			if secret, err := c.Unwrap(t.Context(), blob); err != nil || string(secret) != "secret" {
+				t.Errorf("%q, %v", secret, err)
+			}
+		}
+		var calls []string
+		for _, s := range trace {
+			if s.Doing != "find" && s.Doing != "connect" {
+				calls = append(calls, s.Doing)
+			}
+		}
+		return strings.Join(calls, " ")
+	}
+	cfg := d.config()
+	cfg.SID, cfg.Keys = dtyp.SID{}, &cache{name: dnsDomain + "+S-1-5-21-3-2-1", der: certificate(t), fetched: time.Now()}
+	if got := steps(openDomain(t, cfg), bkrpclient.WrapOptions{}); got != "SID RETRIEVE" {
+		t.Errorf("the key of the old domain: %q", got)
+	}
+	c := openDomain(t, cfg)
+	if got := steps(c, bkrpclient.WrapOptions{}); got != "SID "+dnsDomain {
+		t.Errorf("A-55 the SID that the domain tells says which key it is: %q", got)
+	}
+	if got := steps(c, bkrpclient.WrapOptions{}); got != "" {
+		t.Errorf("C-3.2.4-01 asked again: %q", got)
+	}
+	other := bkrpclient.WrapOptions{SID: dtyp.MustParseSID("S-1-5-21-3-2-1-1104")}
+	if got := steps(c, other); got != "RETRIEVE" {
+		t.Errorf("a key that was kept for others: %q", got)
+	}
+	t.Run("A-55 with another key the SID is asked for again", func(t *testing.T) {
+		cfg := d.config()
+		cfg.SID, cfg.KeyLife = dtyp.SID{}, time.Hour
+		c := openDomain(t, cfg)
+		if got := steps(c, bkrpclient.WrapOptions{}); got != "RETRIEVE SID" {
+			t.Error(got)
+		}
+		if _, err := s.svc.Store.RotateClientWrapKey(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.RetrieveKey(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := steps(c, bkrpclient.WrapOptions{}); got != "SID" {
+			t.Error(got)
+		}
+	})
+	t.Run("A-55 and when its life is over", func(t *testing.T) {
+		cfg := d.config()
+		cfg.SID, cfg.KeyLife = dtyp.SID{}, time.Nanosecond
+		c := openDomain(t, cfg)
+		for range 2 {
+			if got := steps(c, bkrpclient.WrapOptions{}); got != "RETRIEVE SID" {
+				t.Error(got)
+			}
+		}
+	})
+	t.Run("a refused logon is tried no more often for it", func(t *testing.T) {
+		cfg := d.config()
+		cfg.SID, cfg.Keys, cfg.FallBack = dtyp.SID{}, new(cache), true
+		cfg.Client.Credential.Password = "wrong"
+		var trace bkrpclient.Trace
+		_, err := openDomain(t, cfg).Wrap(bkrpclient.WithTrace(t.Context(), &trace), []byte("secret"), bkrpclient.WrapOptions{})
+		if !errors.Is(err, bkrpclient.ErrLogon) || strings.Count(trace.String(), ": connect: ") != 1 {
+			t.Errorf("%v: %v", err, trace)
+		}
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/dclocator"
 )
 
@@ -36,8 +37,12 @@ const (
 	pemFetched     = "Fetched"
 )
 
+// file is the path of a key's file. A name is DOMAIN, DOMAIN+SID, or either with
+// "+mutual" behind it.
 func (k *KeyDir) file(name string) (string, error) {
-	if domain := strings.TrimSuffix(name, "+mutual"); !dclocator.ValidName(domain) {
+	domain, users, hasUsers := strings.Cut(strings.TrimSuffix(name, mutualSuffix), "+")
+	sid, err := dtyp.ParseSID(users)
+	if !dclocator.ValidName(domain) || hasUsers && (err != nil || sid.String() != users) {
 		return "", fmt.Errorf("bkrpclient: %q is no name of a key", name)
 	}
 	return filepath.Join(k.Path, name+keyDirSuffix), nil
@@ -63,13 +68,21 @@ func (k *KeyDir) Load(_ context.Context, name string) (der []byte, fetched time.
 	return block.Bytes, fetched, nil
 }
 
-func (k *KeyDir) read(path string) ([]byte, error) {
+// checkDir refuses a directory in which others could put a key in the place of ours.
+func (k *KeyDir) checkDir() error {
 	dir, err := os.Stat(k.Path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !onlyOurs(dir) {
-		return nil, &fs.PathError{Op: "open", Path: k.Path, Err: errUnsafeKey}
+		return &fs.PathError{Op: "open", Path: k.Path, Err: errUnsafeKey}
+	}
+	return nil
+}
+
+func (k *KeyDir) read(path string) ([]byte, error) {
+	if err := k.checkDir(); err != nil {
+		return nil, err
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -108,6 +121,9 @@ func (k *KeyDir) Store(_ context.Context, name string, der []byte, fetched time.
 // write puts a whole file in the place of the present one.
 func (k *KeyDir) write(path string, text []byte) error {
 	if err := os.MkdirAll(k.Path, 0o700); err != nil {
+		return err
+	}
+	if err := k.checkDir(); err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(k.Path, ".key-*")

@@ -33,6 +33,18 @@ func mechanism(ctx context.Context, cfg *Config, host string) (spnego.InitiatorM
 	return ntlmMechanism(&cfg.Credential), nil
 }
 
+// controller asks the KDC whether host is a domain controller of the domain: it
+// alone has a service of three parts ([MS-ADTS] 5.1.1.4, 3.1.1.5.3.1.1.4), which
+// no other machine can give itself. The ticket is of no further use.
+func (c *Config) controller(ctx context.Context, host, domain string) error {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout())
+	defer cancel()
+	if _, err := c.Credential.Kerberos.source()(ctx, "ldap/"+host+"/"+domain); err != nil {
+		return fmt.Errorf("%w ldap/%s/%s, which each domain controller has and no other server: %w", ErrTicket, host, domain, err)
+	}
+	return nil
+}
+
 func ntlmMechanism(c *Credential) spnego.InitiatorMechanism {
 	return spnego.InitiatorMechanism{
 		OIDs: []asn1.ObjectIdentifier{spnego.NTLM()},

@@ -17,7 +17,7 @@ type pool struct {
 	closed  bool
 	dc      string // whose connections are kept
 	kept    []*kept
-	closing sync.WaitGroup // of connections that were kept too long
+	closing sync.WaitGroup // of connections that are kept no longer
 }
 
 // kept is a connection that waits for its next call.
@@ -57,15 +57,19 @@ func (p *pool) take(dc string) *kept {
 	return k
 }
 
-// use has connections to dc kept from now on, and closes those to others.
+// use has connections to dc kept from now on, and closes those to others. It does
+// not wait for that: the server that they lead to may be the one that failed.
 func (p *pool) use(dc string) {
 	p.mu.Lock()
-	var others []*kept
-	if p.dc != dc {
-		others, p.kept, p.dc = p.kept, nil, dc
+	defer p.mu.Unlock()
+	if p.dc == dc {
+		return
 	}
-	p.mu.Unlock()
-	closeAll(others)
+	for _, k := range p.kept {
+		k.timer.Stop()
+		p.closing.Go(func() { k.client.Close() })
+	}
+	p.kept, p.dc = nil, dc
 }
 
 // put keeps a connection for the next call, if there is to be one.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/seed05845750/bkrp/internal/dclocator"
 )
@@ -67,18 +68,35 @@ func milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%d ms", d.Milliseconds())
 }
 
-// oneLine is the text of an error that may be several.
-func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", ", ") }
+// oneLine is the text of an error that may be several. Some of it may be what a
+// server or a KDC has sent: nothing of it gets at a terminal or breaks a log.
+func oneLine(err error) string {
+	return strings.Map(func(c rune) rune {
+		if unicode.IsPrint(c) {
+			return c
+		}
+		return unicode.ReplacementChar
+	}, strings.ReplaceAll(err.Error(), "\n", ", "))
+}
 
 // Trace is what was tried, in the order in which it was begun.
 type Trace []Step
 
+// maxSteps is how many steps of a trace String shows: DNS may have named hundreds
+// of servers that are not there.
+const maxSteps = 40
+
 // String is the trace on one line: "dc1: read-only, skipped; dc2: 12 ms;
-// dc2: connect: 31 ms; dc2: RETRIEVE: 4.1 ms".
+// dc2: connect: 31 ms; dc2: RETRIEVE: 4.1 ms". Of a long one it shows both ends.
 func (t Trace) String() string {
-	steps := make([]string, len(t))
+	var steps []string
 	for i, s := range t {
-		steps[i] = s.String()
+		switch left := len(t) - i; {
+		case len(t) <= maxSteps || i < maxSteps/2 || left <= maxSteps/2:
+			steps = append(steps, s.String())
+		case i == maxSteps/2:
+			steps = append(steps, fmt.Sprintf("(%d more)", len(t)-maxSteps))
+		}
 	}
 	return strings.Join(steps, "; ")
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/seed05845750/bkrp/bkrpclient"
 	"github.com/seed05845750/bkrp/bkrpserver"
 	"github.com/seed05845750/bkrp/bkrptest"
+	"github.com/seed05845750/bkrp/internal/dclocator/locatortest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -150,6 +152,32 @@ func TestInDomain(t *testing.T) {
 			t.Error(trace)
 		}
 	})
+}
+
+// TestMemberIsNoController: A-43. DNS names a machine of the domain that proves its
+// own name as it should, and is no domain controller: who requires proof is not
+// taken in by it, and who does not is.
+func TestMemberIsNoController(t *testing.T) {
+	t.Parallel()
+	d := bkrptest.NewDomain(t)
+	rogue := locatortest.Start(t, d.Name, &locatortest.DC{Name: "member"})
+	for _, required := range []bool{true, false} {
+		cfg := d.User("alice").InDomainKerberos()
+		cfg.Resolver, cfg.Address = rogue.Resolver(), func(string, netip.Addr) string { return d.Addr() }
+		cfg.Client.RequireMutual = required
+		c, err := bkrpclient.OpenDomain(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_, err = c.Wrap(t.Context(), []byte("secret"), bkrpclient.WrapOptions{})
+		if required && (!errors.Is(err, bkrpclient.ErrTicket) || !strings.Contains(err.Error(), "ldap/member.bkrp.test/bkrp.test")) || !required && err != nil {
+			t.Errorf("required %v: %v", required, err)
+		}
+	}
+	if n := len(d.Events()); n != 1 {
+		t.Errorf("%d calls were made", n)
+	}
 }
 
 func TestRotate(t *testing.T) {

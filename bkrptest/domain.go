@@ -70,12 +70,12 @@ func NewDomain(t testing.TB, opts ...Option) *Domain {
 	for _, name := range o.users {
 		d.AddUser(name)
 	}
-	hosts := []string{"127.0.0.1", "localhost"}
+	var controllers []string
 	for i := range o.controllers {
 		d.servers = append(d.servers, &server{name: fmt.Sprintf("dc%d", i+1)})
-		hosts = append(hosts, d.servers[i].name+"."+d.Name)
+		controllers = append(controllers, d.servers[i].name+"."+d.Name)
 	}
-	keytab := d.startKDC(hosts)
+	keytab := d.startKDC(controllers)
 	for _, s := range d.servers {
 		d.startServer(s, &o, keytab)
 	}
@@ -111,10 +111,17 @@ func (d *Domain) openStore(o *options) {
 	}
 }
 
+// memberName is a machine of the domain that is no domain controller. It is known
+// to the KDC, and to nobody else.
+const memberName = "member"
+
 // startKDC serves Kerberos, and gives the path of the servers' keytab.
-func (d *Domain) startKDC(hosts []string) (keytab string) {
+func (d *Domain) startKDC(controllers []string) (keytab string) {
 	d.t.Helper()
-	d.kdc = kdc.New(kdc.Config{Realm: d.Realm, NetBIOSName: d.NetBIOSName, Hosts: hosts, User: d.principal})
+	d.kdc = kdc.New(kdc.Config{
+		Realm: d.Realm, NetBIOSName: d.NetBIOSName, User: d.principal,
+		Hosts: append([]string{"127.0.0.1", "localhost", memberName + "." + d.Name}, controllers...), Controllers: controllers,
+	})
 	l, err := kdc.Listen(d.kdc)
 	d.must(err)
 	d.t.Cleanup(func() { l.Close() })

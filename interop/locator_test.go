@@ -213,7 +213,7 @@ func TestLocatorWire(t *testing.T) {
 	d := startWireDomain(t, "")
 	secret := []byte("a secret of the domain")
 	first := slices.Concat(find(false, "rodc", "dc1"), use("dc1"))
-	t.Run("C-3.2.4-02 03 04 08 09 10 C-3.2.4.1-01 find, connect, retrieve", func(t *testing.T) {
+	t.Run("C-3.2.4-02 C-3.2.4-03 C-3.2.4-04 C-3.2.4-08 C-3.2.4-09 C-3.2.4-10 C-3.2.4.1-01 find, connect, retrieve", func(t *testing.T) {
 		c := d.open(t)
 		blob, err := c.Wrap(t.Context(), secret, bkrpclient.WrapOptions{})
 		if err != nil || blob[0] != 2 {
@@ -226,7 +226,7 @@ func TestLocatorWire(t *testing.T) {
 			}
 			d.want(t)
 		})
-		t.Run("C-3.2.4-01 20 everything else goes to the server, on the connection there is", func(t *testing.T) {
+		t.Run("C-3.2.4-01 C-3.2.4-20 everything else goes to the server, on the connection there is", func(t *testing.T) {
 			if got, err := c.Unwrap(t.Context(), blob); err != nil || !bytes.Equal(got, secret) {
 				t.Errorf("%q, %v", got, err)
 			}

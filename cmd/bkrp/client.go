@@ -42,7 +42,7 @@ func (f *clientFlags) register(cmd *cobra.Command, instead ...string) {
 	cmd.Flags().StringVarP(&f.user, "user", "U", "", `who calls, DOMAIN\NAME or NAME@DOMAIN; not needed with --kerberos`)
 	cmd.Flags().BoolVarP(&f.kerberos, "kerberos", "k", false, "log on by the Kerberos tickets of kinit; with -U and BKRP_PASSWORD_FILE, by NTLM when there are none")
 	cmd.Flags().StringVar(&f.keytab, "keytab", "", "log on by Kerberos with the keys that this keytab has for -U NAME@REALM")
-	cmd.Flags().BoolVar(&f.requireMutual, "require-mutual", false, "refuse servers that do not prove who they are, which leaves Kerberos alone")
+	cmd.Flags().BoolVar(&f.requireMutual, "require-mutual", false, "refuse servers that do not prove who they are, and with --domain that they are domain controllers; leaves Kerberos alone")
 	cmd.Flags().StringVar(&f.pipe, "pipe", "", "the only pipe to try, protected_storage or ntsvcs (default: both, in this order)")
 	cmd.Flags().BoolVar(&f.ndr64, "ndr64", false, "use the 64-bit transfer syntax")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", bkrpclient.DefaultTimeout, "the longest a log-on or a call may take")
@@ -81,6 +81,9 @@ func (f *clientFlags) dial(ctx context.Context) (caller, error) {
 	}
 	if f.domain.name != "" {
 		return f.domain.open(cfg)
+	}
+	if err := cfg.Check(); err != nil {
+		return nil, cli.UsageError{Err: err}
 	}
 	c, err := bkrpclient.Dial(ctx, cfg)
 	if err != nil {

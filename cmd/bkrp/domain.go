@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -86,13 +87,23 @@ func (f *domainFlags) resolver() *net.Resolver {
 	if f.dns == "" {
 		return nil
 	}
-	server := f.dns
-	if _, _, err := net.SplitHostPort(server); err != nil {
-		server = net.JoinHostPort(server, "53")
-	}
+	server := dnsServer(f.dns)
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, server)
 	}}
+}
+
+// dnsServer is HOST:PORT of HOST or HOST:PORT; an address of IPv6 may have its
+// brackets without a port, too.
+func dnsServer(server string) string {
+	host, port, err := net.SplitHostPort(server)
+	if err != nil {
+		host = strings.TrimSuffix(strings.TrimPrefix(server, "["), "]")
+	}
+	if port == "" {
+		port = "53"
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // tracedDomain says of each call what was tried for it.

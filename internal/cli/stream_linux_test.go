@@ -27,7 +27,8 @@ func setWidth(t *testing.T, terminal *os.File, width uint16) {
 type reader struct {
 	t      *testing.T
 	master *os.File
-	shown  string
+	raw    string
+	shown  string // raw, with lines ended as in files
 }
 
 // until reads until the terminal has shown want.
@@ -39,7 +40,8 @@ func (r *reader) until(want string) {
 		if err != nil {
 			r.t.Fatalf("%v after %q, without %q", err, r.shown, want)
 		}
-		r.shown += strings.ReplaceAll(string(b[:n]), "\r\n", "\n")
+		r.raw += string(b[:n])
+		r.shown = strings.ReplaceAll(r.raw, "\r\n", "\n")
 	}
 }
 

@@ -100,9 +100,15 @@ func (s *search) lookup(ctx context.Context, site string) (targets []target) {
 		return nil
 	}
 	end(Step{Found: fmt.Sprintf("%d in DNS", len(records))})
+	return s.targets(records)
+}
+
+// targets are those of the first records that are names, each once.
+func (s *search) targets(records []*net.SRV) (targets []target) {
 	for _, r := range records[:min(len(records), maxTargets)] {
 		t := target{strings.TrimSuffix(r.Target, "."), r.Port}
-		if ValidName(t.host) && !s.hasFailed(t) && !slices.Contains(targets, t) {
+		again := func(other target) bool { return other.port == t.port && strings.EqualFold(other.host, t.host) }
+		if ValidName(t.host) && !s.hasFailed(t) && !slices.ContainsFunc(targets, again) {
 			targets = append(targets, t)
 		}
 	}

@@ -78,7 +78,10 @@ func Dial(ctx context.Context, cfg Config) (*Session, error) {
 		}
 		return nil, fmt.Errorf("logging on to %s: %w", cfg.Address, logonError(err))
 	}
-	s.share, err = s.session.WithContext(ctx).Mount("IPC$")
+	err = guarded(func() (err error) {
+		s.share, err = s.session.WithContext(ctx).Mount("IPC$")
+		return err
+	})
 	if err != nil {
 		s.Close()
 		hint := ""
@@ -95,14 +98,18 @@ func (s *Session) logOn(ctx context.Context, cfg *Config, l *logon) (err error) 
 		Negotiator: smb2.Negotiator{RequireMessageSigning: true},
 		Initiator:  l,
 	}
-	conn := s.conn
+	var conn net.Conn = &checkedConn{Conn: s.conn}
 	var sealing *sealedConn
 	if cfg.Encrypt {
 		d.Negotiator.SpecifiedDialect = uint16(smbserver.Dialect302)
 		sealing = &sealedConn{Conn: conn}
 		conn = sealing
 	}
-	if s.session, err = d.DialConn(ctx, conn, cfg.Host); err != nil || sealing == nil {
+	err = guarded(func() (err error) {
+		s.session, err = d.DialConn(ctx, conn, cfg.Host)
+		return err
+	})
+	if err != nil || sealing == nil {
 		return err
 	}
 	keys, err := smbserver.NewClientSession(l.SessionKey())
@@ -123,7 +130,11 @@ func (s *Session) SessionKey() []byte { return s.key }
 func (s *Session) OpenPipe(name string) (*Pipe, error) {
 	// The library would keep a context given here for all later reads and
 	// writes; Watch ends each call with its own instead.
-	f, err := s.share.OpenFile(name, os.O_RDWR, 0o600)
+	var f *smb2.File
+	err := guarded(func() (err error) {
+		f, err = s.share.OpenFile(name, os.O_RDWR, 0o600)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("opening pipe %s: %w", name, err)
 	}
@@ -155,7 +166,7 @@ func (s *Session) Close() error {
 	defer s.mu.Unlock()
 	s.closed = true
 	if s.session != nil {
-		s.session.Logoff() // closes the connection as well
+		guarded(s.session.Logoff) // closes the connection as well
 	}
 	if err := s.conn.Close(); !errors.Is(err, net.ErrClosed) {
 		return err
@@ -190,12 +201,16 @@ func (p *Pipe) Read(b []byte) (int, error) {
 }
 
 // Write writes one message.
-func (p *Pipe) Write(b []byte) (int, error) {
+func (p *Pipe) Write(b []byte) (n int, err error) {
 	if err := p.begin(); err != nil {
 		return 0, err
 	}
 	defer p.end()
-	return p.file.WriteAt(b, 0)
+	err = guarded(func() (err error) {
+		n, err = p.file.WriteAt(b, 0)
+		return err
+	})
+	return n, err
 }
 
 func (p *Pipe) begin() error {
@@ -233,10 +248,16 @@ func (p *Pipe) Close() error {
 	if p.session.closed {
 		return nil
 	}
-	return p.file.Close()
+	return guarded(p.file.Close)
 }
 
 // messages reads a pipe, whose offsets mean nothing, message by message.
 type messages struct{ file *smb2.File }
 
-func (m messages) Read(b []byte) (int, error) { return m.file.ReadAt(b, 0) }
+func (m messages) Read(b []byte) (n int, err error) {
+	err = guarded(func() (err error) {
+		n, err = m.file.ReadAt(b, 0)
+		return err
+	})
+	return n, err
+}

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +42,9 @@ type Config struct {
 	// Hosts are the names of the server; it has the services of the classes
 	// cifs and host on each, under one key.
 	Hosts []string
+	// Controllers are those of the hosts that are domain controllers, which alone
+	// have the service ldap of the domain.
+	Controllers []string
 	// User finds a user by name, in whatever case.
 	User func(name string) (User, bool)
 }
@@ -119,15 +123,19 @@ func (k *KDC) serviceKey(name types.PrincipalName) (types.EncryptionKey, error) 
 		if class == "krbtgt" && host == k.cfg.Realm {
 			return k.realm, nil
 		}
-		if class == "cifs" || class == "host" {
-			for _, h := range k.cfg.Hosts {
-				if strings.EqualFold(h, host) {
-					return k.services, nil
-				}
-			}
+		if (class == "cifs" || class == "host") && has(k.cfg.Hosts, host) {
+			return k.services, nil
 		}
 	}
+	// [MS-ADTS] 5.1.1.4: what is of three parts only a domain controller has.
+	if n := name.NameString; len(n) == 3 && n[0] == "ldap" && has(k.cfg.Controllers, n[1]) && strings.EqualFold(n[2], k.cfg.Realm) {
+		return k.services, nil
+	}
 	return types.EncryptionKey{}, refuse(codeServiceUnknown)
+}
+
+func has(names []string, name string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
 }
 
 // salt is what goes into the key of a user beside the password (RFC 4120 4).

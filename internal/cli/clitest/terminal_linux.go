@@ -83,9 +83,11 @@ func (term Terminal) Run(t *testing.T, name string, args ...string) (shown strin
 	}
 	slave.Close()
 	var b [1024]byte
+	raw := ""
 	for {
 		n, err := master.Read(b[:])
-		shown += strings.ReplaceAll(string(b[:n]), "\r\n", "\n")
+		raw += string(b[:n])
+		shown = strings.ReplaceAll(raw, "\r\n", "\n")
 		if err != nil {
 			break // nobody has the terminal open any more
 		}
