@@ -56,7 +56,7 @@ var layerImports = map[string][]string{
 	"keystore/internal/feed": {},
 	"keystore/boltstore":     {"keystore", "keystore/internal/feed"},
 	"keystore/etcdstore":     {"keystore"},
-	"keystore/lsastore": {"dtyp", "keystore", "internal/dcerpc", "internal/gss/ntlm", "internal/lsaclient",
+	"keystore/lsastore": {"dtyp", "keystore", "internal/dcerpc", "internal/dclocator", "internal/gss/ntlm", "internal/lsaclient",
 		"internal/smbclient"},
 	// Modules in C; it knows keys, and of no store.
 	"keystore/hsm":          {},
@@ -75,7 +75,7 @@ var layerImports = map[string][]string{
 	// It asks servers for less than the client takes, and for what that does not
 	// tell.
 	"internal/doctor": {".", "dtyp", "internal/backuprkey", "internal/dcerpc", "internal/gss", "internal/gss/krb5", "internal/gss/ntlm",
-		"internal/gss/spnego", "internal/smb2/wire", "internal/smbclient", "bkrpclient"},
+		"internal/gss/spnego", "internal/smb2/wire", "internal/smbclient", "internal/dclocator", "bkrpclient"},
 
 	"internal/cli": {},
 	// What the tests of both commands have in common.
@@ -87,7 +87,8 @@ var layerImports = map[string][]string{
 	"cmd/bkrpd": {".", "dtyp", "internal/backup", "internal/cli", "internal/keyform", "internal/split", "keystore", "keystore/boltstore", "keystore/etcdstore", "keystore/hsm",
 		"keystore/lsastore", "bkrpserver", "bkrpclient"},
 	// It asks servers for their dialect, which the client does not tell.
-	"cmd/bkrp": {".", "dtyp", "internal/cli", "internal/keyform", "internal/smbclient", "internal/doctor", "dpapi", "bkrpclient"},
+	"cmd/bkrp": {".", "dtyp", "internal/cli", "internal/keyform", "internal/smbclient", "internal/dclocator", "internal/doctor", "dpapi",
+		"bkrpclient"},
 	// Programs that show the public packages in use.
 	"examples/protectfile": {"dpapi", "bkrpclient"},
 	// The documents, in their tests; what reads and runs them knows nothing of them.

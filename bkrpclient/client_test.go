@@ -97,6 +97,17 @@ func TestRefusedInput(t *testing.T) {
 			t.Errorf("status %v", st)
 		}
 	})
+	t.Run("what only the server can wrap, for somebody else", func(t *testing.T) {
+		other, long := dtyp.MustParseSID("S-1-5-21-1-2-3-999"), make([]byte, 1000)
+		for _, mode := range []bkrpclient.Mode{bkrpclient.ModeServer, bkrpclient.ModeAuto} {
+			if blob, err := c.Wrap(t.Context(), long, bkrpclient.WrapOptions{Mode: mode, SID: other}); blob != nil || !errors.Is(err, bkrpclient.ErrOwner) {
+				t.Errorf("%v: %v", mode, err)
+			}
+			if _, err := c.Wrap(t.Context(), long, bkrpclient.WrapOptions{Mode: mode, SID: s.sid}); err != nil {
+				t.Errorf("%v, for the caller: %v", mode, err)
+			}
+		}
+	})
 	t.Run("the connection is good after all of that", func(t *testing.T) {
 		if _, err := c.RetrieveKey(t.Context()); err != nil {
 			t.Error(err)

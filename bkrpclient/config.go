@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/seed05845750/bkrp/internal/dclocator"
@@ -131,37 +128,12 @@ func (c *Config) address() (host, hostport string, err error) {
 	return host, net.JoinHostPort(host, port), nil
 }
 
-// splitServer takes HOST or HOST:PORT apart. The host is a name or an address,
-// one of IPv6 with its zone where it has one; the port is a number.
+// splitServer takes HOST or HOST:PORT apart; the port is DefaultPort if there is none.
 func splitServer(server string) (host, port string, ok bool) {
-	switch inner, bracketed := strings.CutPrefix(server, "["); {
-	case bracketed:
-		var rest string
-		if host, rest, ok = strings.Cut(inner, "]"); !ok || !strings.Contains(host, ":") {
-			return "", "", false
-		}
-		if port, ok = strings.CutPrefix(rest, ":"); !ok && rest != "" {
-			return "", "", false
-		}
-	case strings.Count(server, ":") == 1:
-		host, port, _ = strings.Cut(server, ":")
-	default:
-		host = server
+	if host, port, ok = dclocator.SplitServer(server); port == "" {
+		port = DefaultPort
 	}
-	addr, err := netip.ParseAddr(host)
-	switch {
-	case err == nil && addr.Zone() != "" && !dclocator.ValidName(addr.Zone()):
-		return "", "", false
-	case err != nil:
-		if host = strings.TrimSuffix(host, "."); !dclocator.ValidName(host) {
-			return "", "", false
-		}
-	}
-	if port == "" {
-		return host, DefaultPort, true
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	return host, port, err == nil && n > 0
+	return host, port, ok
 }
 
 func (c *Config) pipes() []string {

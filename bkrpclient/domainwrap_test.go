@@ -100,6 +100,14 @@ func TestDomainWrap(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+	t.Run("what only the server can wrap, for somebody else", func(t *testing.T) {
+		for _, mode := range []bkrpclient.Mode{bkrpclient.ModeServer, bkrpclient.ModeAuto} {
+			o := bkrpclient.WrapOptions{Mode: mode, SID: dtyp.MustParseSID("S-1-5-21-1-2-3-999")}
+			if blob, err := c.Wrap(t.Context(), make([]byte, 1000), o); blob != nil || !errors.Is(err, bkrpclient.ErrOwner) {
+				t.Errorf("%v: %v", mode, err)
+			}
+		}
+	})
 	for name, tt := range map[string]struct {
 		size int
 		o    bkrpclient.WrapOptions

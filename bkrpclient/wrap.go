@@ -34,14 +34,19 @@ type WrapOptions struct {
 	Mode Mode
 	// Version is that of ClientWrap, 2 or 3; 0 is 2 (C-3.2.4.1-06).
 	Version uint32
-	// SID is whom the secret will belong to under ClientWrap; zero asks the
-	// server who the caller is. ServerWrap always takes the caller's.
+	// SID is whom the secret will belong to; zero asks the server who the caller
+	// is. ServerWrap always takes the caller's, and another one is
+	// ErrOwner where that would be used.
 	SID dtyp.SID
 }
 
 // ErrEmptySecret is a secret of no octets, which the protocol cannot wrap
 //
 var ErrEmptySecret = errors.New("bkrpclient: the secret is empty")
+
+// ErrOwner is a secret that is to belong to somebody else than the caller, and that
+// only the server could wrap, which does so for its caller alone.
+var ErrOwner = errors.New("bkrpclient: the server wraps secrets for the caller alone")
 
 // Wrap wraps secret so that only its owner can have it unwrapped. The blob is
 // for the caller to keep; the server keeps nothing. A secret that is too long
@@ -54,14 +59,14 @@ func (c *Client) Wrap(ctx context.Context, secret []byte, o WrapOptions) ([]byte
 		o.Version = bkrp.ClientWrappedVersion2
 	}
 	if o.Mode == ModeServer {
-		return c.serverWrap(ctx, secret)
+		return c.serverWrapFor(ctx, o.SID, secret)
 	}
 	cert, err := c.RetrieveKey(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if o.Mode == ModeAuto && len(secret) > bkrp.MaxClientSecret(cert.PublicKey.Size(), o.Version) {
-		return c.serverWrap(ctx, secret)
+		return c.serverWrapFor(ctx, o.SID, secret)
 	}
 	sid := o.SID
 	if sid.IsZero() {
@@ -70,6 +75,20 @@ func (c *Client) Wrap(ctx context.Context, secret []byte, o WrapOptions) ([]byte
 		}
 	}
 	return bkrp.WrapClient(cert, sid, secret, o.Version)
+}
+
+// serverWrapFor is serverWrap for an owner, who has to be the caller; zero is.
+func (c *Client) serverWrapFor(ctx context.Context, owner dtyp.SID, secret []byte) ([]byte, error) {
+	if !owner.IsZero() {
+		caller, err := c.SID(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("asking the server for the caller's SID: %w", err)
+		}
+		if caller != owner {
+			return nil, fmt.Errorf("%w, who is %v and not %v", ErrOwner, caller, owner)
+		}
+	}
+	return c.serverWrap(ctx, secret)
 }
 
 // serverWrap has the server wrap secret. What it gives is looked at before the

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/seed05845750/bkrp/bkrpclient"
 	"github.com/seed05845750/bkrp/internal/cli"
+	"github.com/seed05845750/bkrp/internal/dclocator"
 )
 
 // comparePasswordFileEnv names a file whose first line is the password of
@@ -187,15 +189,9 @@ func runBench(ctx context.Context, f *clientFlags, o *benchOptions, stdout, stde
 
 // benchServers are the servers to call, and as whom.
 func benchServers(f *clientFlags, o *benchOptions) ([]*benchServer, error) {
-	credential, err := f.credential()
+	cfg, err := f.config()
 	if err != nil {
 		return nil, err
-	}
-	cfg := bkrpclient.Config{
-		Server: f.server, Credential: credential, RequireMutual: f.requireMutual, NDR64: f.ndr64, Timeout: f.timeout,
-	}
-	if f.pipe != "" {
-		cfg.Pipes = []string{f.pipe}
 	}
 	servers := []*benchServer{newBenchServer(cfg, o.pid)}
 	if o.compare == "" {
@@ -206,6 +202,9 @@ func benchServers(f *clientFlags, o *benchOptions) ([]*benchServer, error) {
 		if cfg.Credential, err = compareCredential(f, o.compareUser); err != nil {
 			return nil, err
 		}
+	}
+	if err := checkServer(&cfg); err != nil {
+		return nil, err
 	}
 	return append(servers, newBenchServer(cfg, o.comparePID)), nil
 }
@@ -227,12 +226,16 @@ func compareCredential(f *clientFlags, user string) (c bkrpclient.Credential, er
 
 // hostPort is where a server is reached.
 func hostPort(server string) string {
-	return net.JoinHostPort(splitServer(server))
+	host, port, _ := dclocator.SplitServer(server)
+	return net.JoinHostPort(host, cmp.Or(port, bkrpclient.DefaultPort))
 }
 
 // onThisMachine refuses a server that is reached over a network.
 func onThisMachine(ctx context.Context, server string) error {
-	host, _ := splitServer(server)
+	host, _, ok := dclocator.SplitServer(server)
+	if !ok {
+		return cli.Usagef("server %q: it is HOST or HOST:PORT", server)
+	}
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
 		return err

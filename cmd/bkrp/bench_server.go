@@ -6,8 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,18 +43,6 @@ type benchServer struct {
 
 func newBenchServer(cfg bkrpclient.Config, pid int) *benchServer {
 	return &benchServer{cfg: cfg, pid: pid, errors: make(map[string]uint64)}
-}
-
-// splitServer is a server's host, and its port or the usual one.
-func splitServer(server string) (host, port string) {
-	host, port, err := net.SplitHostPort(server)
-	if err != nil { // no port: a name, or an IPv6 address with or without its brackets
-		host = strings.TrimSuffix(strings.TrimPrefix(server, "["), "]")
-	}
-	if port == "" {
-		port = bkrpclient.DefaultPort
-	}
-	return host, port
 }
 
 // prepare finds out what the server speaks, makes the connections, and makes each

@@ -60,13 +60,30 @@ func (f *clientFlags) register(cmd *cobra.Command, instead ...string) {
 // password never stands on the command line: it comes from
 // the file that BKRP_PASSWORD_FILE names, or from a prompt on the terminal.
 func (f *clientFlags) dial(ctx context.Context) (caller, error) {
+	cfg, err := f.config()
+	if err != nil {
+		return nil, err
+	}
+	if f.domain.name != "" {
+		return f.domain.open(cfg)
+	}
+	c, err := bkrpclient.Dial(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// config is that of a client as the flags have it. Its Server, where there is one,
+// can be one.
+func (f *clientFlags) config() (cfg bkrpclient.Config, err error) {
 	switch {
 	case f.server == "" && f.domain.name == "":
-		return nil, cli.Usagef("--server: it is empty")
+		return cfg, cli.Usagef("--server: it is empty")
 	case f.timeout <= 0:
-		return nil, cli.Usagef("--timeout %v: it is to be more than 0s", f.timeout)
+		return cfg, cli.Usagef("--timeout %v: it is to be more than 0s", f.timeout)
 	}
-	cfg := bkrpclient.Config{
+	cfg = bkrpclient.Config{
 		Server:        f.server,
 		RequireMutual: f.requireMutual,
 		NDR64:         f.ndr64,
@@ -75,21 +92,17 @@ func (f *clientFlags) dial(ctx context.Context) (caller, error) {
 	if f.pipe != "" {
 		cfg.Pipes = []string{f.pipe}
 	}
-	var err error
-	if cfg.Credential, err = f.credential(); err != nil {
-		return nil, err
+	if cfg.Credential, err = f.credential(); err != nil || f.domain.name != "" {
+		return cfg, err
 	}
-	if f.domain.name != "" {
-		return f.domain.open(cfg)
-	}
+	return cfg, checkServer(&cfg)
+}
+
+func checkServer(cfg *bkrpclient.Config) error {
 	if err := cfg.Check(); err != nil {
-		return nil, cli.UsageError{Err: err}
+		return cli.UsageError{Err: err}
 	}
-	c, err := bkrpclient.Dial(ctx, cfg)
-	if err != nil {
-		return nil, err
-	}
-	return c, nil
+	return nil
 }
 
 // credential is who calls: by Kerberos, by a password, or by either.

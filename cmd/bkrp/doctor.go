@@ -104,15 +104,9 @@ servers of your own, which --yes-these-are-mine says.`,
 
 // runDoctor examines and prints the report.
 func runDoctor(ctx context.Context, f *clientFlags, o *doctorOptions, stdout, stderr io.Writer) error {
-	credential, err := f.credential()
+	cfg, err := f.config()
 	if err != nil {
 		return notExamined(err)
-	}
-	cfg := bkrpclient.Config{
-		Server: f.server, Credential: credential, RequireMutual: f.requireMutual, NDR64: f.ndr64, Timeout: f.timeout,
-	}
-	if f.pipe != "" {
-		cfg.Pipes = []string{f.pipe}
 	}
 	report, err := f.examine(ctx, cfg, doctor.Options{Oracle: o.oracle, Timeout: o.limit}, stderr)
 	if err != nil {

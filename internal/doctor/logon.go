@@ -5,7 +5,6 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
-	"net"
 
 	"github.com/seed05845750/bkrp/bkrpclient"
 	"github.com/seed05845750/bkrp/internal/gss/krb5"
@@ -120,19 +119,4 @@ func tickets(k *bkrpclient.Kerberos) krb5.TicketSource {
 		cache = krb5.DefaultCCache()
 	}
 	return krb5.CCacheTickets(cache, conf)
-}
-
-// hostOf is the name in HOST or HOST:PORT, and the address with the port.
-func hostOf(server string) (host, address string) {
-	host, port, err := net.SplitHostPort(server)
-	if err != nil || port == "" {
-		if err != nil {
-			host = server
-		}
-		if n := len(host); n > 1 && host[0] == '[' && host[n-1] == ']' {
-			host = host[1 : n-1]
-		}
-		port = bkrpclient.DefaultPort
-	}
-	return host, net.JoinHostPort(host, port)
 }

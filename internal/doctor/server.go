@@ -1,14 +1,17 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"net"
 	"time"
 
 	"github.com/seed05845750/bkrp"
 	"github.com/seed05845750/bkrp/bkrpclient"
 	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/dcerpc"
+	"github.com/seed05845750/bkrp/internal/dclocator"
 )
 
 // patient is a server under examination.
@@ -26,9 +29,12 @@ type patient struct {
 
 func newPatient(cfg bkrpclient.Config, o Options, domain string) *patient {
 	p := &patient{cfg: cfg, options: o, domain: domain}
-	p.host, p.address = hostOf(cfg.Server)
-	if cfg.Address != "" {
-		p.address = cfg.Address
+	p.host, p.address = cfg.Server, cfg.Address
+	if host, port, ok := dclocator.SplitServer(cfg.Server); ok {
+		p.host = host
+		if p.address == "" {
+			p.address = net.JoinHostPort(host, cmp.Or(port, bkrpclient.DefaultPort))
+		}
 	}
 	p.report = &Server{Name: p.host, Address: p.address}
 	return p

@@ -28,16 +28,17 @@
 package lsastore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/seed05845750/bkrp/dtyp"
 	"github.com/seed05845750/bkrp/internal/dcerpc"
+	"github.com/seed05845750/bkrp/internal/dclocator"
 	"github.com/seed05845750/bkrp/internal/gss/ntlm"
 	"github.com/seed05845750/bkrp/internal/lsaclient"
 	"github.com/seed05845750/bkrp/internal/smbclient"
@@ -132,7 +133,11 @@ func Open(ctx context.Context, cfg Config) (*Backend, error) {
 	initiator := ntlm.NewInitiator(ntlm.Credential{
 		Domain: cfg.Domain, User: cfg.User, Hash: ntlm.HashPassword(string(cfg.Password)),
 	})
-	host, address := split(cfg.Server)
+	host, port, ok := dclocator.SplitServer(cfg.Server)
+	if !ok {
+		return nil, fmt.Errorf("lsastore: server %q: it is HOST, HOST:PORT, or an address, one of IPv6 in brackets where a port follows", cfg.Server)
+	}
+	address := net.JoinHostPort(host, cmp.Or(port, "445"))
 	b := newBackend(cfg.Poll, cfg.Timeout, func(ctx context.Context) (*conn, error) {
 		return dial(ctx, smbclient.Config{Host: host, Address: address, Initiator: initiator, Encrypt: true})
 	})
@@ -153,15 +158,6 @@ func newBackend(poll, timeout time.Duration, dial func(context.Context) (*conn, 
 	b := &Backend{dial: dial, poll: poll, timeout: timeout, turn: make(chan struct{}, 1)}
 	b.life, b.end = context.WithCancel(context.Background())
 	return b
-}
-
-// split gives the host as it was given, and host:port.
-func split(server string) (host, address string) {
-	host, port, err := net.SplitHostPort(server)
-	if err != nil {
-		host, port = strings.Trim(server, "[]"), "445"
-	}
-	return host, net.JoinHostPort(host, port)
 }
 
 // maxResponse is more than any answer has to say, in octets.

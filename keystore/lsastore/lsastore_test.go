@@ -420,11 +420,10 @@ func TestPasswordStaysHidden(t *testing.T) {
 }
 
 func TestServerAddresses(t *testing.T) {
-	for server, want := range map[string]string{
-		"dc1": "dc1:445", "dc1:4445": "dc1:4445", "::1": "[::1]:445", "[::1]": "[::1]:445", "[::1]:5": "[::1]:5",
-	} {
-		if _, got := split(server); got != want {
-			t.Errorf("%s: %s, want %s", server, got, want)
+	for _, server := range []string{":445", "[::1", "dc1:smb", "dc1:0", `\\dc1`} {
+		_, err := Open(t.Context(), Config{Server: server, User: "Administrator"})
+		if err == nil || !strings.Contains(err.Error(), "HOST:PORT") {
+			t.Errorf("%q: %v", server, err)
 		}
 	}
 }
