@@ -48,8 +48,8 @@ The password is asked for on the terminal, or is the first line of the file that
 BKRP_PASSWORD_FILE names. It never stands on the command line. With --kerberos
 the tickets that kinit got take its place.
 
-Every command takes --json: programs get one object on standard output, and what is
-for people goes to standard error.
+Commands that report or change something take --json: programs get one object on
+standard output, and what is for people goes to standard error.
 
 "bkrp help exit-codes" says how programs see what came of a command, "bkrp help
 output" what is printed on a terminal and what elsewhere, and "bkrp help completion"

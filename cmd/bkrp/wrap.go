@@ -82,7 +82,7 @@ is the wrapped secret's otherwise.`,
 	cmd.MarkFlagsMutuallyExclusive("server", "fall-back")
 	cmd.Flags().StringVar(&mode, "mode", "client", "where to wrap: client, server or auto")
 	cmd.Flags().Uint32Var(&version, "version", 2, "version of the client's format: 2 (3DES, SHA-1) or 3 (AES-256, SHA-512)")
-	cmd.Flags().StringVar(&sid, "sid", "", "whom the secret will belong to, in mode client (default: the caller, as the server names it)")
+	cmd.Flags().StringVar(&sid, "sid", "", "whom the secret will belong to (default: the caller, as the server names it); what the server wraps is the caller's, and refused for another")
 	cmd.Flags().StringVarP(&in, "in", "i", "", "the file that holds the secret (default: standard input)")
 	cmd.Flags().StringVarP(&outF, "out", "o", "", "the file to write the wrapped secret to, mode 0600 (default: standard output)")
 	cli.AddJSONFlag(cmd, &asJSON)
